@@ -1,0 +1,77 @@
+# make            lists the targets
+# make test       is what .ci/run runs
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+GO ?= go
+GOEXE := $(shell $(GO) env GOEXE)
+GOOSES := linux darwin windows
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+# When this make began: the time limit of `make test` counts its preparations too.
+STARTED := $(shell date +%s)
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: build
+build: ## bin/rdd, for this machine
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/rdd$(GOEXE) ./cmd/rdd
+
+.PHONY: run
+run: build ## show rdd on the engine at hand (DOCKER_HOST, the current context, or a private dockerd)
+	$(GO) run ./tests/demo bin/rdd$(GOEXE)
+
+.PHONY: setup
+setup: ## install what the tests need, where that is possible; say what is missing
+	@$(GO) run ./tests/setup </dev/null
+
+.PHONY: test
+test: ## everything: format, vet for three systems, lint, all tests with the race detector, a real dockerd
+	@if [[ -n "$${RDD_IN_MAKE_TEST:-}" ]]; then echo 'make test was called by a test that make test runs' >&2; exit 1; fi
+	@$(MAKE) setup
+	@RDD_IN_MAKE_TEST=1 $(MAKE) check </dev/null
+	@$(GO) build -o bin/suite$(GOEXE) ./tests/suite
+	@RDD_IN_MAKE_TEST=1 bin/suite$(GOEXE) -started $(STARTED) -limit 14m </dev/null
+
+.PHONY: check
+check: format vet lint
+
+.PHONY: format
+format: ## fail on a file that gofmt would change
+	@files=$$(find . -name '*.go' -not -path './bin/*' -not -path './.git/*' -print0 | xargs -0 gofmt -l); \
+	if [[ -n "$$files" ]]; then echo "not formatted (gofmt -w):" >&2; echo "$$files" >&2; exit 1; fi
+
+.PHONY: vet
+vet: ## go vet for linux, darwin and windows
+	@for os in $(GOOSES); do echo "vet $$os"; GOOS=$$os CGO_ENABLED=0 $(GO) vet ./... || exit 1; done
+
+.PHONY: lint
+lint: ## staticcheck, import rules, stale doc links
+	@echo "staticcheck"; $(GO) tool staticcheck ./...
+	@echo "import rules and doc links"; $(GO) test -count=1 -run '^Test(Arch|DocLinks)' ./tests
+
+.PHONY: cross
+cross: ## build and vet for linux, darwin and windows
+	@for os in $(GOOSES); do echo "build $$os"; GOOS=$$os CGO_ENABLED=0 $(GO) build ./... || exit 1; done
+	@$(MAKE) vet
+
+.PHONY: bench
+bench: ## the numbers of docs and README, as a table (tests/bench)
+	@if [[ -d tests/bench ]]; then $(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./tests/bench/...; \
+	else echo 'there are no benchmarks: no folder tests/bench' >&2; exit 1; fi
+
+.PHONY: generate
+generate: ## regenerate code (needs protoc)
+	@command -v protoc >/dev/null || { echo 'generate needs protoc (Debian: apt-get install protobuf-compiler)' >&2; exit 1; }
+	GOBIN='$(CURDIR)/bin/tools' $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go
+	PATH='$(CURDIR)/bin/tools':"$$PATH" $(GO) generate ./...
+
+.PHONY: clean
+clean: ## remove what make made, and engines that killed test runs left behind
+	rm -rf bin coverage*
+	@$(GO) run ./tests/setup -sweep

@@ -1,0 +1,147 @@
+package mirror
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rdd-desktop/rdd/actors/control"
+	"github.com/rdd-desktop/rdd/actors/store"
+	"github.com/rdd-desktop/rdd/dockerio"
+	"github.com/rdd-desktop/rdd/messages"
+)
+
+func containerOps() *kindOps {
+	kind, _ := messages.KindByName(messages.KindContainer)
+	return &kindOps{
+		kind: kind, path: control.Containers, reprobe: true,
+		valid: isContainerID,
+		name:  func(id string) string { return id },
+		list:  listContainers,
+		inspect: func(ctx context.Context, e dockerio.Engine, id string) (any, error) {
+			return e.InspectContainer(ctx, id)
+		},
+		remove: func(ctx context.Context, e dockerio.Engine, id, _ string) error {
+			return e.RemoveContainer(ctx, id)
+		},
+		fill: func(o messages.Object, seen any, now time.Time) {
+			fillContainer(o.(*messages.Container), seen, now)
+		},
+		differs:  containerDiffers,
+		identity: func(o messages.Object) string { return o.GetName() },
+		settling: func(seen any) bool { return containerSettling(seen.(dockerio.Container)) },
+		uses:     func(seen any) *using { return containerUses(seen.(dockerio.Container)) },
+		owner:    newObject,
+	}
+}
+
+// isContainerID keeps names away from calls that take ids: the engine would resolve them too.
+func isContainerID(id string) bool {
+	_, err := hex.DecodeString(id)
+	return err == nil && len(id) == 64
+}
+
+func listContainers(ctx context.Context, e dockerio.Engine) ([]row, error) {
+	list, err := e.ListContainers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]row, 0, len(list))
+	for _, r := range list {
+		out = append(out, row{ID: r.ID, Data: r})
+	}
+	return out, nil
+}
+
+// fillContainer writes what a list's row or an inspect tells into the resource; spec is never touched once it is there.
+func fillContainer(c *messages.Container, seen any, now time.Time) {
+	if c.Spec.State == "" {
+		c.Spec = messages.ContainerSpec{State: messages.StateUnknown, Policy: messages.PolicyOnce}
+		c.Generation = 1
+	}
+	s := &c.Status
+	s.Namespace = messages.NamespaceMoby
+	s.ObservedGeneration = c.Generation
+	switch e := seen.(type) {
+	case dockerio.ContainerRow:
+		s.Name, s.Image, s.ImageName, s.Labels = e.Name, e.ImageID, e.ImageName, e.Labels
+		s.Status, s.Health, s.ExitCode, s.CreatedAt, s.Mounts = e.State, e.Health, e.ExitCode, e.Created.Status(), e.Mounts
+	case dockerio.Container:
+		s.Name, s.Path, s.Args, s.Image, s.ImageName = e.Name, e.Path, e.Args, e.ImageID, e.ImageName
+		s.Ports, s.Labels, s.Status, s.Pid, s.Error = e.Ports, e.Labels, e.Status, e.Pid, e.Error
+		s.CreatedAt, s.StartedAt, s.FinishedAt = e.Created.Status(), e.StartedAt.Status(), e.FinishedAt.Status()
+		s.RestartCount, s.Health, s.Mounts, s.Networks = e.RestartCount, e.Health, e.Mounts, e.Networks
+		s.ExitCode = exitCode(e)
+		for _, cond := range []struct {
+			kind string
+			is   bool
+		}{
+			{messages.ConditionRunning, e.Running}, {messages.ConditionPaused, e.Paused},
+			{messages.ConditionRestarting, e.Restarting}, {messages.ConditionOOMKilled, e.OOMKilled},
+			{messages.ConditionDead, e.Dead},
+		} {
+			status := metav1.ConditionFalse
+			if cond.is {
+				status = metav1.ConditionTrue
+			}
+			s.ConditionList = messages.SetCondition(s.ConditionList, metav1.Condition{
+				Type: cond.kind, Status: status, Reason: messages.ReasonEngineState, Message: "the engine's status is " + e.Status,
+			}, now)
+		}
+	}
+}
+
+// exitCode is absent until the container has ended once.
+func exitCode(e dockerio.Container) *int {
+	if e.Running || e.Status == messages.ContainerCreated && e.ExitCode == 0 {
+		return nil
+	}
+	code := e.ExitCode
+	return &code
+}
+
+// containerSettling: it died, and its restart policy may start it again, or wait to, without an event.
+func containerSettling(e dockerio.Container) bool {
+	return e.Restarting || !e.Running && e.RestartPolicy != "" && e.RestartPolicy != "no"
+}
+
+func containerUses(e dockerio.Container) *using {
+	u := &using{ID: e.ID, Name: e.Name, Image: e.ImageID}
+	for _, m := range e.Mounts {
+		if m.Type == "volume" && m.Name != "" {
+			u.Volumes = append(u.Volumes, m.Name)
+		}
+	}
+	slices.Sort(u.Volumes)
+	return u
+}
+
+func sameUse(a, b *using) bool {
+	return a.Name == b.Name && a.Image == b.Image && slices.Equal(a.Volumes, b.Volumes)
+}
+
+// containerDiffers compares what a list tells with the mirror.
+func containerDiffers(data any, stored []store.Item) string {
+	r := data.(dockerio.ContainerRow)
+	if len(stored) == 0 {
+		return "not mirrored"
+	}
+	s := stored[0].Object.(*messages.Container).Status
+	switch {
+	case s.Name != r.Name:
+		return fmt.Sprintf("name is %q, mirrored %q", r.Name, s.Name)
+	case s.Status != r.State:
+		return fmt.Sprintf("state is %s, mirrored %s", r.State, s.Status)
+	case s.Image != r.ImageID:
+		return "image id differs"
+	case r.Health != "" && s.Health != r.Health:
+		return fmt.Sprintf("health is %s, mirrored %s", r.Health, s.Health)
+	case r.ExitCode != nil && r.State == messages.ContainerExited && (s.ExitCode == nil || *s.ExitCode != *r.ExitCode):
+		return fmt.Sprintf("exit code is %d", *r.ExitCode)
+	}
+	return ""
+}

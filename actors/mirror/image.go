@@ -1,0 +1,361 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/asynkron/protoactor-go/actor"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rdd-desktop/rdd/actors/calls"
+	"github.com/rdd-desktop/rdd/actors/control"
+	"github.com/rdd-desktop/rdd/actors/journal"
+	"github.com/rdd-desktop/rdd/actors/kit"
+	"github.com/rdd-desktop/rdd/actors/store"
+	"github.com/rdd-desktop/rdd/dockerio"
+	"github.com/rdd-desktop/rdd/messages"
+)
+
+func imageOps() *kindOps {
+	kind, _ := messages.KindByName(messages.KindImage)
+	return &kindOps{
+		kind: kind, path: control.Images, listOnly: true,
+		valid:   func(id string) bool { return id != "" },
+		list:    listImages,
+		inspect: func(ctx context.Context, e dockerio.Engine, id string) (any, error) { return e.InspectImage(ctx, id) },
+		remove:  removeImage,
+		differs: imageDiffers,
+		owner:   newImage,
+	}
+}
+
+func listImages(ctx context.Context, e dockerio.Engine) ([]row, error) {
+	list, err := e.ListImages(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]row, 0, len(list))
+	for _, r := range list {
+		out = append(out, row{ID: r.ID, Data: r})
+	}
+	return out, nil
+}
+
+// removeImage removes one reference, or an image without any, after looking what it stands for now: a tag that names another
+// image, and an image that got a tag, are not what was asked for any more. Between the look and the call a tag can still move;
+// Docker's API has no way to close that.
+func removeImage(ctx context.Context, e dockerio.Engine, id, ref string) error {
+	now, err := e.InspectImage(ctx, ref)
+	switch {
+	case errors.Is(err, messages.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case now.ID != id, ref == id && len(now.Tags) > 0:
+		return nil
+	}
+	return e.RemoveImage(ctx, ref)
+}
+
+func imageDiffers(data any, stored []store.Item) string {
+	want := map[string]bool{}
+	r := data.(dockerio.ImageRow)
+	for _, name := range imageNames(r) {
+		want[name] = true
+	}
+	for _, it := range stored {
+		if it.Object.GetDeletionTimestamp() == nil && !want[it.Object.GetName()] {
+			return "mirrors a tag it does not have"
+		}
+		delete(want, it.Object.GetName())
+	}
+	if len(want) > 0 {
+		return "a tag is not mirrored"
+	}
+	return ""
+}
+
+// imageNames are the resources of an image: one per tag, or one without.
+func imageNames(r dockerio.ImageRow) []string {
+	if len(r.Tags) == 0 {
+		return []string{messages.ImageName(r.ID, "")}
+	}
+	var out []string
+	for _, tag := range r.Tags {
+		out = append(out, messages.ImageName(r.ID, tag))
+	}
+	return out
+}
+
+// image is the actor of one image id; it owns one resource per tag, or one without.
+//
+//	address   rdd/images/<id>
+//	parent    rdd/images
+//	messages  as object
+//	restart   as object; its tags come with the next list
+type image struct {
+	owner
+	probe probe
+	// row is the newest list's word, facts what an inspect adds (it never changes for an id).
+	row     *dockerio.ImageRow
+	facts   *dockerio.Image
+	applied uint64
+	// absent: the newest list did not have it.
+	absent     bool
+	pass       uint64
+	releasing  uint64
+	lane       calls.Lane
+	inspectErr string
+	reason     string
+}
+
+func newImage(d *Deps, ops *kindOps, id string, load bool) kit.Actor {
+	i := &image{owner: newOwner(d, ops, id, load), probe: newProbe(), lane: calls.Live}
+	i.identify = func(messages.Object) string {
+		if i.facts == nil || i.facts.LastTagTime.IsZero() {
+			return ""
+		}
+		return i.id + "|" + i.facts.LastTagTime.String()
+	}
+	return i
+}
+
+// Receive implements kit.Actor.
+func (i *image) Receive(c *kit.Context, msg any) {
+	switch m := msg.(type) {
+	case *actor.Started:
+		i.start(c)
+		for _, t := range i.targets {
+			t.ref = t.stored.(*messages.Image).Status.RepoTag
+			if t.ref == "" {
+				t.ref = i.id
+			}
+		}
+		c.Label("", "")
+	case observe:
+		i.observe(c, m)
+	case inspectOutcome:
+		i.inspected(c, m)
+	case retryDue, creditBack:
+		i.step(c, m)
+	case Delete:
+		i.askDelete(c, m)
+	case removeOutcome:
+		i.removed(c, m)
+	case removeDueFor:
+		if t := i.targets[m.name]; t != nil {
+			i.removal(c, t, removeDue{})
+		}
+	case users:
+		i.usersChanged(c, m)
+	case showReason:
+		i.degrade(c, metav1.ConditionUnknown, m.Reason, m.Message)
+	case sweepNow:
+		i.row = nil
+		i.sweep(c)
+	case journal.Loaded:
+		i.loaded(c, m)
+		i.replay(c)
+	case journal.Committed:
+		i.committed(c, m)
+	default:
+		i.writes(c, m)
+	}
+	i.release(c)
+	i.finishIfIdle(c)
+}
+
+func (i *image) observe(c *kit.Context, m observe) {
+	c.Reply(taken{ID: i.id})
+	if m.Pass != 0 {
+		i.pass = m.Pass
+	}
+	if m.Release {
+		i.releasing = max(i.releasing, m.Seq)
+	}
+	fresh := m.Session.Epoch != 0 && m.Session.Epoch != i.session.Epoch
+	if fresh {
+		i.lane = calls.Sync
+		i.online(c, m.Session)
+	}
+	if r, ok := m.Row.(dockerio.ImageRow); ok && m.Seq >= i.applied {
+		i.applied, i.row, i.absent = m.Seq, &r, false
+		i.finishing = false
+		i.show(c)
+	}
+	i.absent = i.absent || m.Absent && m.Seq >= i.applied
+	answered := i.facts != nil && i.row != nil && !i.absent
+	if fresh {
+		i.step(c, began{Answered: answered})
+	}
+	if m.Absent || m.Changed || i.finished {
+		i.finished = false
+		i.step(c, marked{})
+	}
+	if answered {
+		i.passed(c)
+	}
+}
+
+// show makes the resources what the newest list says: those of tags it lost go, those it has are published.
+func (i *image) show(c *kit.Context) {
+	if i.row == nil {
+		return
+	}
+	keep := map[string]bool{}
+	tags := i.row.Tags
+	if len(tags) == 0 {
+		tags = []string{""}
+	}
+	for _, tag := range tags {
+		keep[messages.ImageName(i.id, tag)] = true
+	}
+	for _, t := range i.targets {
+		switch {
+		case keep[t.name] || t.want == nil:
+		case t.rem.deleting():
+			i.removal(c, t, objectGone{})
+		default:
+			i.forget(c, t, "")
+		}
+	}
+	for _, tag := range tags {
+		ref := tag
+		if ref == "" {
+			ref = i.id
+		}
+		i.showTag(c, i.target(messages.ImageName(i.id, tag), ref), tag)
+	}
+	i.replay(c)
+}
+
+func (i *image) showTag(c *kit.Context, t *target, tag string) {
+	obj, _ := t.current().(*messages.Image)
+	if obj == nil {
+		obj = i.ops.kind.New().(*messages.Image)
+	}
+	s := &obj.Status
+	s.ID, s.RepoTag, s.RepoDigests, s.CreatedAt = i.id, tag, i.row.Digests, i.row.Created.Status()
+	s.Size, s.Labels, s.Namespace = i.row.Size, i.row.Labels, messages.NamespaceMoby
+	switch {
+	case i.facts != nil:
+		s.Architecture, s.OS = i.facts.Architecture, i.facts.OS
+		i.setCondition(obj, messages.ConditionSynced, metav1.ConditionTrue, messages.ReasonMirrored, "")
+	case i.reason != "":
+		i.setCondition(obj, messages.ConditionSynced, metav1.ConditionFalse, i.reason, i.inspectErr)
+	default:
+		i.setCondition(obj, messages.ConditionSynced, metav1.ConditionUnknown, messages.ReasonPending, "known from a list; not inspected yet")
+	}
+	i.publish(c, t, obj)
+}
+
+func (i *image) replay(c *kit.Context) {
+	if len(i.records) > 0 && i.facts != nil && i.row != nil {
+		i.replayRecords(c, i.identify(nil))
+	}
+}
+
+func (i *image) step(c *kit.Context, e event) {
+	next, effects := i.probe.apply(e)
+	i.probe = next
+	for _, eff := range effects {
+		switch eff := eff.(type) {
+		case inspect:
+			i.askInspect(c, i.lane)
+		case earnCredit:
+			c.After(creditEvery, creditBack{})
+		case degraded:
+			c.After(backoff(c, probeRetryMin, probeRetryMax, eff.Fails), retryDue{})
+			i.lane = calls.Retry
+		}
+	}
+}
+
+func (i *image) inspected(c *kit.Context, m inspectOutcome) {
+	if !i.probe.Asking {
+		return
+	}
+	if m.epoch != i.session.Epoch {
+		i.step(c, stale{})
+		return
+	}
+	err := m.out.Err
+	switch {
+	case err == nil:
+		facts := m.out.Value.(dockerio.Image)
+		i.facts, i.reason, i.inspectErr = &facts, "", ""
+		c.Label("", "")
+		i.step(c, found{})
+		if i.absent && len(facts.Tags) == 0 {
+			i.vanish(c) // a parent of another image now: the engine does not list it, nor do we
+			break
+		}
+		i.show(c)
+	case errors.Is(err, messages.ErrNotFound):
+		i.applied = max(i.applied, m.out.Seq)
+		i.step(c, missing{})
+		i.vanish(c)
+	case errors.Is(err, calls.ErrNoSession):
+		i.step(c, failed{NoSession: true})
+		return
+	default:
+		i.step(c, failed{})
+		i.reason, i.inspectErr = messages.ReasonInspectFailed, err.Error()
+		if calls.IsTimeout(err) {
+			i.reason = messages.ReasonInspectTimeout
+		}
+		c.Label(i.reason, fmt.Sprintf("%d tries: %v", i.probe.Fails, err))
+		i.degrade(c, metav1.ConditionFalse, i.reason, i.inspectErr)
+	}
+	i.passed(c)
+}
+
+// vanish: the engine has no such image any more.
+func (i *image) vanish(c *kit.Context) {
+	i.row, i.facts = nil, nil
+	for _, t := range i.targets {
+		if t.rem.deleting() {
+			i.removal(c, t, objectGone{})
+		} else if t.want != nil {
+			i.forget(c, t, "")
+		}
+	}
+	i.finish(c)
+}
+
+// removed takes the outcome of a removal: a list that was asked for before it is old now.
+func (i *image) removed(c *kit.Context, m removeOutcome) {
+	if m.out.Err == nil {
+		i.applied = calls.NextSeq()
+		if t := i.targets[m.name]; t != nil && i.row != nil {
+			r := *i.row
+			r.Tags = slices.DeleteFunc(slices.Clone(r.Tags), func(tag string) bool { return tag == t.ref })
+			i.row = &r
+		}
+	}
+	i.removeDone(c, m)
+	if m.out.Err == nil {
+		i.step(c, marked{})
+		c.Tell(i.ops.path, relist{})
+	}
+}
+
+// release tells that what the list took away is gone from the store.
+func (i *image) release(c *kit.Context) {
+	if i.releasing != 0 && i.idle() {
+		c.Tell(i.ops.path, released{ID: i.id, Seq: i.releasing})
+		i.releasing = 0
+	}
+}
+
+func (i *image) passed(c *kit.Context) {
+	if i.pass != 0 {
+		c.Tell(i.ops.path, passed{ID: i.id, Pass: i.pass})
+		i.pass = 0
+	}
+}
+
+// relist asks the supervisor for a list: only that tells what tags are left.
+type relist struct{}

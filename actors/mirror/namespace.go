@@ -1,0 +1,144 @@
+package mirror
+
+import (
+	"fmt"
+
+	"github.com/asynkron/protoactor-go/actor"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rdd-desktop/rdd/actors/control"
+	"github.com/rdd-desktop/rdd/actors/kit"
+	"github.com/rdd-desktop/rdd/actors/store"
+	"github.com/rdd-desktop/rdd/messages"
+)
+
+// Mirroring tells the namespace whether the engine mirrors; it is answered with Swept when it does not and the namespace is gone.
+type Mirroring struct {
+	On      bool
+	Session Session
+}
+
+// namespace is ContainerNamespace/moby: there while the engine mirrors. Deleting it completes at once and deletes no container;
+// it comes back with a new uid.
+//
+//	address   rdd/namespaces/moby
+//	parent    rdd/namespaces
+//	messages  Mirroring, Delete; acknowledgements of the store
+//	restart   loses the message being handled; asks the engine whether it mirrors
+type namespace struct {
+	d       *Deps
+	on      bool
+	session Session
+	stored  messages.Object
+	sent    uint64
+	asked   []*actor.PID
+	drop    bool
+	reason  string
+}
+
+// Moby makes rdd/namespaces/moby.
+func Moby(d *Deps) func() kit.Actor {
+	return func() kit.Actor { return &namespace{d: d} }
+}
+
+type namespaceOverdue struct{ token uint64 }
+
+// Receive implements kit.Actor.
+func (n *namespace) Receive(c *kit.Context, msg any) {
+	switch m := msg.(type) {
+	case *actor.Started:
+		if it, ok := n.d.Table.Load().Get(n.key()); ok {
+			n.stored = it.Object
+		}
+		c.Tell(control.Engine, control.Hello{From: control.Moby})
+	case Mirroring:
+		n.on, n.session = m.On, m.Session
+		if !m.On && n.stored != nil {
+			n.drop, n.reason = true, messages.ReasonMirrorReset
+		}
+		if !m.On && n.stored == nil && n.sent == 0 {
+			c.Tell(control.Engine, Swept{Kind: messages.KindContainerNamespace})
+		}
+		n.write(c)
+	case Delete:
+		n.delete(c, m)
+	case store.PutDone:
+		if m.Token == n.sent {
+			n.sent = 0
+			if m.Err == nil {
+				n.stored = m.Object
+			}
+			n.write(c)
+		}
+	case store.RemoveDone:
+		n.removed(c, m)
+	case namespaceOverdue:
+		if m.token == n.sent {
+			n.sent = 0
+			n.write(c)
+		}
+	}
+}
+
+func (n *namespace) key() store.Key {
+	return store.Key{Kind: messages.KindContainerNamespace, Name: messages.NamespaceMoby}
+}
+
+func (n *namespace) delete(c *kit.Context, m Delete) {
+	switch {
+	case n.stored == nil:
+		c.Reply(Deleted{Err: messages.NewError(messages.CodeNotFound, "delete", messages.KindContainerNamespace, m.Name, "not found")})
+	case m.UID != "" && m.UID != string(n.stored.GetUID()):
+		c.Reply(Deleted{Err: messages.NewError(messages.CodeConflict, "delete", messages.KindContainerNamespace, m.Name,
+			fmt.Sprintf("its uid is %s, not %s", n.stored.GetUID(), m.UID))})
+	default:
+		n.asked = append(n.asked, c.Sender())
+		n.drop, n.reason = true, ""
+		n.write(c)
+	}
+}
+
+// write does the next step, one at a time.
+func (n *namespace) write(c *kit.Context) {
+	switch {
+	case n.sent != 0:
+		return
+	case n.drop:
+		n.sent = c.Token()
+		c.Tell(control.Store, store.Remove{Token: n.sent, Key: n.key(), Reason: n.reason})
+	case n.on && n.stored == nil:
+		n.sent = c.Token()
+		c.Tell(control.Store, store.Put{Token: n.sent, Object: n.object(), Owner: messages.NamespaceMoby,
+			UIDSeed: fmt.Sprintf("%s\x00%s\x00%d\x00%s", n.d.Instance, n.session.EngineID, n.session.Sweep, messages.KindContainerNamespace)})
+	default:
+		return
+	}
+	c.After(putOverdueAfter, namespaceOverdue{token: n.sent})
+}
+
+func (n *namespace) object() messages.Object {
+	k, _ := messages.KindByName(messages.KindContainerNamespace)
+	obj := k.New()
+	obj.SetName(messages.NamespaceMoby)
+	obj.SetNamespace(n.session.Namespace)
+	obj.SetConditions(messages.SetCondition(nil, metav1.Condition{
+		Type: messages.ConditionSynced, Status: metav1.ConditionTrue, Reason: messages.ReasonMirrored,
+	}, n.d.Now()))
+	return obj
+}
+
+func (n *namespace) removed(c *kit.Context, m store.RemoveDone) {
+	if m.Token != n.sent {
+		return
+	}
+	last := n.stored
+	n.sent, n.drop, n.stored = 0, false, nil
+	for _, pid := range n.asked {
+		c.ReplyTo(pid, Deleted{Object: last})
+	}
+	n.asked = nil
+	if !n.on {
+		c.Tell(control.Engine, Swept{Kind: messages.KindContainerNamespace})
+	}
+	n.write(c)
+}

@@ -1,0 +1,291 @@
+package mirror
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rdd-desktop/rdd/actors/calls"
+	"github.com/rdd-desktop/rdd/actors/journal"
+	"github.com/rdd-desktop/rdd/actors/kit"
+	"github.com/rdd-desktop/rdd/messages"
+)
+
+// object is the actor of one engine object with one resource: a container or a volume.
+//
+//	address   rdd/containers/<id>, rdd/volumes/<name>
+//	parent    the kind's supervisor
+//	messages  observe, Delete, showReason, sweepNow, users; acknowledgements of store and journal; outcomes of its calls
+//	restart   loses the message being handled; re-reads store and journal, then inspects
+type object struct {
+	owner
+	probe probe
+	// applied is the Seq of the newest answer applied: what started before is old.
+	applied uint64
+	// pass is the first pass that waits for an answer.
+	pass uint64
+	// auditing: the audit saw a difference that no event has told of.
+	auditing string
+	// settle counts the probes left after a death; series tells an old timer from a new one.
+	settle, series int
+	lastUses       *using
+	lane           calls.Lane
+}
+
+type settleDue struct{ series int }
+
+// settleDelays after a death whose restart policy may be at work without a word.
+var settleDelays = []time.Duration{100 * time.Millisecond, time.Second, 10 * time.Second}
+
+func newObject(d *Deps, ops *kindOps, id string, load bool) kit.Actor {
+	return &object{owner: newOwner(d, ops, id, load), probe: newProbe(), lane: calls.Live}
+}
+
+// Receive implements kit.Actor.
+func (o *object) Receive(c *kit.Context, msg any) {
+	switch m := msg.(type) {
+	case *actor.Started:
+		o.start(c)
+		t := o.target(o.ops.name(o.id), o.id)
+		if !o.ops.valid(o.id) {
+			o.probe.Dirty = false
+			o.removal(c, t, online{})
+		}
+		c.Label("", "")
+	case observe:
+		o.observe(c, m)
+	case inspectOutcome:
+		o.inspected(c, m)
+	case retryDue, creditBack:
+		o.step(c, m)
+	case settleDue:
+		o.settleDue(c, m)
+	case Delete:
+		o.askDelete(c, m)
+	case removeOutcome:
+		o.removeDone(c, m)
+		o.step(c, marked{Destroyed: m.out.Err == nil})
+	case removeDueFor:
+		if t := o.targets[m.name]; t != nil {
+			o.removal(c, t, removeDue{})
+		}
+	case users:
+		o.usersChanged(c, m)
+	case showReason:
+		o.degrade(c, metav1.ConditionUnknown, m.Reason, m.Message)
+	case sweepNow:
+		o.sweep(c)
+	case journal.Loaded:
+		o.loaded(c, m)
+		if o.probe.Exist == present {
+			o.replay(c)
+		}
+	case journal.Committed:
+		o.committed(c, m)
+	default:
+		o.writes(c, m)
+	}
+	o.finishIfIdle(c)
+}
+
+// observe takes in everything new at once, then takes the next.
+func (o *object) observe(c *kit.Context, m observe) {
+	c.Reply(taken{ID: o.id})
+	if m.Pass != 0 {
+		o.pass = m.Pass
+	}
+	fresh := m.Session.Epoch != 0 && m.Session.Epoch != o.session.Epoch
+	if fresh {
+		o.lane = calls.Sync
+		o.online(c, m.Session)
+	}
+	answered := o.takeRow(c, m)
+	if o.finished {
+		// It has said that it has nothing left, and there is news instead of an end: look again.
+		o.finished, m.Changed = false, true
+	}
+	if !o.ops.valid(o.id) {
+		o.passed(c)
+		return
+	}
+	switch {
+	case m.Missed:
+		o.auditing = "was not mirrored"
+	case m.Changed || m.Destroyed:
+		o.auditing = ""
+		o.lane = calls.Live
+	case m.Audit && !o.probe.Dirty && !o.probe.Asking:
+		o.auditing = "differs from the engine's list"
+		o.lane = calls.Audit
+	case m.Reprobe:
+		o.lane = calls.Audit
+	}
+	if fresh {
+		o.step(c, began{Answered: answered})
+	}
+	if m.Settle {
+		o.settle, o.series = len(settleDelays), o.series+1
+		c.After(settleDelays[0], settleDue{series: o.series})
+	}
+	if m.Changed || m.Destroyed || m.Absent || m.Audit || m.Reprobe {
+		o.step(c, marked{Destroyed: m.Destroyed && o.ops.recreates})
+	}
+	if answered {
+		o.passed(c)
+	}
+}
+
+// takeRow publishes what a list knows: all of it, where the list knows all; else only of an object never seen before. It reports
+// whether that was an answer.
+func (o *object) takeRow(c *kit.Context, m observe) bool {
+	if m.Row == nil || m.Seq < o.applied {
+		return false
+	}
+	t := o.target(o.ops.name(o.id), o.id)
+	if o.ops.rowIsAll {
+		if o.probe.Destroyed || o.probe.AskedDestroyed || m.Destroyed {
+			return false // only an inspect tells which incarnation the row was
+		}
+		o.applied = m.Seq
+		o.show(c, t, m.Row, metav1.ConditionTrue, messages.ReasonMirrored, "")
+		return true
+	}
+	if t.want == nil {
+		o.show(c, t, m.Row, metav1.ConditionUnknown, messages.ReasonPending, "known from a list; not inspected yet")
+	}
+	return false
+}
+
+// show publishes the object as seen. It reports whether that is news.
+func (o *object) show(c *kit.Context, t *target, seen any, status metav1.ConditionStatus, reason, message string) bool {
+	obj := t.current()
+	if obj == nil {
+		obj = o.ops.kind.New()
+	}
+	o.ops.fill(obj, seen, o.d.Now())
+	o.setCondition(obj, messages.ConditionSynced, status, reason, message)
+	o.finishing = false
+	news := o.publish(c, t, obj)
+	o.replay(c)
+	return news
+}
+
+func (o *object) replay(c *kit.Context) {
+	if len(o.records) > 0 {
+		if t := o.targets[o.ops.name(o.id)]; t != nil && t.want != nil {
+			o.replayRecords(c, o.identify(t.want))
+		}
+	}
+}
+
+// step applies an event to the probe and performs what follows.
+func (o *object) step(c *kit.Context, e event) {
+	next, effects := o.probe.apply(e)
+	o.probe = next
+	for _, eff := range effects {
+		switch eff := eff.(type) {
+		case inspect:
+			o.askInspect(c, o.lane)
+		case earnCredit:
+			c.After(creditEvery, creditBack{})
+		case degraded:
+			c.After(backoff(c, probeRetryMin, probeRetryMax, eff.Fails), retryDue{})
+			o.lane = calls.Retry
+		}
+	}
+}
+
+// inspected takes the answer to the one question in flight.
+func (o *object) inspected(c *kit.Context, m inspectOutcome) {
+	if !o.probe.Asking {
+		return
+	}
+	if m.epoch != o.session.Epoch {
+		o.step(c, stale{})
+		return
+	}
+	t := o.target(o.ops.name(o.id), o.id)
+	err := m.out.Err
+	switch {
+	case err == nil:
+		o.applied = m.out.Seq
+		if o.probe.AskedDestroyed && t.want != nil && o.ops.recreates {
+			o.forget(c, t, "") // another object under the same name
+		}
+		o.step(c, found{})
+		o.sawObject(c, t, m.out.Value)
+	case errors.Is(err, messages.ErrNotFound):
+		o.applied = m.out.Seq
+		o.step(c, missing{})
+		o.sawNothing(c, t)
+	case errors.Is(err, calls.ErrNoSession):
+		o.step(c, failed{NoSession: true})
+		return
+	default:
+		o.step(c, failed{})
+		reason := messages.ReasonInspectFailed
+		if calls.IsTimeout(err) {
+			reason = messages.ReasonInspectTimeout
+		}
+		c.Label(reason, fmt.Sprintf("%d tries: %v", o.probe.Fails, err))
+		if t.want == nil {
+			o.show(c, t, nil, metav1.ConditionFalse, reason, err.Error())
+		}
+		o.degrade(c, metav1.ConditionFalse, reason, err.Error())
+	}
+	o.passed(c)
+}
+
+func (o *object) sawObject(c *kit.Context, t *target, seen any) {
+	c.Label("", "")
+	news := o.show(c, t, seen, metav1.ConditionTrue, messages.ReasonMirrored, "")
+	if o.auditing != "" {
+		if news {
+			c.Tell(o.ops.path, healed{ID: o.id, What: o.auditing})
+		}
+		o.auditing = ""
+	}
+	if o.settle > 0 && !o.ops.settling(seen) {
+		o.settle = 0
+	}
+	if u := o.ops.uses(seen); u != nil && (o.lastUses == nil || !sameUse(u, o.lastUses)) {
+		o.lastUses = u
+		c.Tell(o.ops.path, *u)
+	}
+}
+
+// sawNothing: the engine has no such object; so neither have we.
+func (o *object) sawNothing(c *kit.Context, t *target) {
+	if o.auditing != "" && t.want != nil {
+		c.Tell(o.ops.path, healed{ID: o.id, What: "still mirrored, gone from the engine"})
+	}
+	o.auditing, o.settle = "", 0
+	if t.rem.deleting() {
+		o.removal(c, t, objectGone{})
+	} else {
+		o.forget(c, t, "")
+	}
+	o.finish(c)
+}
+
+func (o *object) settleDue(c *kit.Context, m settleDue) {
+	if m.series != o.series || o.settle == 0 {
+		return
+	}
+	o.settle--
+	if o.settle > 0 {
+		c.After(settleDelays[len(settleDelays)-o.settle], m)
+	}
+	o.step(c, marked{})
+}
+
+// passed tells the supervisor, once, that the pass need not wait for this object any more.
+func (o *object) passed(c *kit.Context) {
+	if o.pass != 0 {
+		c.Tell(o.ops.path, passed{ID: o.id, Pass: o.pass})
+		o.pass = 0
+	}
+}

@@ -1,0 +1,58 @@
+package mirror
+
+import (
+	"github.com/rdd-desktop/rdd/actors/control"
+	"github.com/rdd-desktop/rdd/actors/kit"
+	"github.com/rdd-desktop/rdd/actors/store"
+	"github.com/rdd-desktop/rdd/messages"
+)
+
+// sweep removes every mirror of the kind, each by its owner; what an owner cannot do in time is done for it.
+func (f *family) sweep(c *kit.Context) {
+	f.online, f.sweeping = false, true
+	f.open = map[string]bool{}
+	for id, k := range f.kids {
+		k.pending = nil
+		switch {
+		case k.quarantined != nil:
+			f.removeAll(c, id, messages.ReasonMirrorReset)
+			delete(f.kids, id)
+			f.extra.ended(c, f, id)
+		case !k.stopping:
+			c.TellChild(id, sweepNow{})
+		}
+	}
+	c.After(sweepDeadline, sweepOverdue{})
+	f.checkSwept(c)
+}
+
+// sweepRest ends the owners that did not.
+func (f *family) sweepRest(c *kit.Context) {
+	if !f.sweeping {
+		return
+	}
+	for id, k := range f.kids {
+		if !k.stopping {
+			k.stopping = true
+			f.removeAll(c, id, messages.ReasonMirrorReset)
+			c.StopChild(id)
+		}
+	}
+	f.checkSwept(c)
+}
+
+func (f *family) checkSwept(c *kit.Context) {
+	if f.sweeping && len(f.kids) == 0 {
+		f.sweeping = false
+		f.first = firstPass{}
+		c.Tell(control.Engine, Swept{Kind: f.ops.kind.Name})
+		f.label(c)
+	}
+}
+
+// removeAll removes the resources of an owner in its stead.
+func (f *family) removeAll(c *kit.Context, owner, reason string) {
+	for _, it := range f.d.Table.Load().OwnedBy(f.ops.kind.Name, owner) {
+		c.Tell(control.Store, store.Remove{Token: c.Token(), Key: store.Key{Kind: f.ops.kind.Name, Name: it.Object.GetName()}, Reason: reason})
+	}
+}

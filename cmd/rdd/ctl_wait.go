@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rdd-desktop/rdd/messages"
+	"github.com/rdd-desktop/rdd/supervisor"
+)
+
+type waitOptions struct {
+	condition string
+	selector  messages.Selector
+	scope     scope
+	timeout   time.Duration
+	uid       string
+	all       bool
+	output    string
+}
+
+func newWait(c *cli) *cobra.Command {
+	var o waitOptions
+	cmd := &cobra.Command{
+		Use:   "wait TYPE/NAME… | TYPE NAME… | TYPE (--all | -l SEL | --field-selector SEL)",
+		Short: "Wait for a condition of resources",
+		Long: "Wait for a condition of resources.\n\n--for takes condition=NAME[=VALUE], jsonpath='{PATH}'[=VALUE], create or delete. Waiting for the deletion\n" +
+			"of what is gone succeeds. A resource made again under the same name (another uid) does not satisfy a wait on the first.",
+		Example: "  rdd ctl wait app/app --for=condition=Settled --timeout=5m\n  rdd ctl wait container/web --for=jsonpath='{.status.status}'=running",
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.wait(cmd.Context(), args, &o) }
+	f := cmd.Flags()
+	f.StringVar(&o.condition, "for", "", "what to wait for: condition=NAME[=VALUE], jsonpath='{PATH}'[=VALUE], create, delete")
+	f.StringVarP(&o.selector.Labels, "selector", "l", "", "label selector")
+	f.StringVar(&o.selector.Fields, "field-selector", "", "field selector")
+	f.StringVarP(&o.scope.namespace, "namespace", "n", "", "only resources of this namespace")
+	f.DurationVar(&o.timeout, "timeout", 30*time.Second, "how long to wait for the condition; 0 checks once, a negative value waits without limit")
+	f.StringVar(&o.uid, "uid", "", "the resource's uid")
+	f.BoolVar(&o.all, "all", false, "all resources of the kind")
+	outputFlag(cmd, &o.output, "json", "name")
+	return cmd
+}
+
+func (c *cli) wait(ctx context.Context, args []string, o *waitOptions) error {
+	targets, err := parseTargets(args)
+	if err != nil {
+		return err
+	}
+	if err := checkSelector(targets, o.selector); err != nil {
+		return err
+	}
+	if o.condition == "" {
+		return badRequest("what to wait for? Give --for=condition=NAME[=VALUE], --for=jsonpath='{PATH}'[=VALUE], --for=create or --for=delete")
+	}
+	if !named(targets) && !o.all && o.selector == (messages.Selector{}) {
+		return badRequest("which %s? Give names, -l, --field-selector or --all", targets[0].kind.Plural)
+	}
+	if o.uid != "" && (len(targets) != 1 || !named(targets)) {
+		return badRequest("--uid needs exactly one name")
+	}
+	condition, err := supervisor.ParseFor(o.condition)
+	if err != nil {
+		return err
+	}
+	client, err := c.dial(ctx)
+	if err != nil {
+		return err
+	}
+	deadline := time.Now().Add(o.timeout)
+	var errs []error
+	for _, t := range targets {
+		left := o.timeout
+		if left > 0 {
+			// What is already true is still found when the time is up.
+			left = max(time.Until(deadline), 0)
+		}
+		if err := c.waitOne(ctx, client, t, condition, left, o); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return together(errs)
+}
+
+func (c *cli) waitOne(ctx context.Context, client *supervisor.Client, t target, condition supervisor.For, left time.Duration, o *waitOptions) error {
+	if o.scope.foreign(t.kind) {
+		if t.name == "" {
+			return notFound("wait for", target{kind: t.kind})
+		}
+		return notFound("wait for", t)
+	}
+	met, err := client.Wait(ctx, t.kind.Name, supervisor.WaitOptions{
+		For: condition, Name: t.name, Selector: o.selector, UID: o.uid, Timeout: left})
+	if errors.Is(err, messages.ErrTimeout) {
+		return timedOut(err, t)
+	}
+	if err != nil {
+		return err
+	}
+	if o.output == "json" {
+		for _, r := range met {
+			if err := c.printJSON(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	suffix := " condition met"
+	if o.output == "name" {
+		suffix = ""
+	}
+	if t.name != "" {
+		c.printf("%s%s\n", printable(t.String()), suffix)
+		return nil
+	}
+	for _, r := range met {
+		c.printf("%s%s\n", printable(shown(r)), suffix)
+	}
+	return nil
+}
+
+// timedOut says in kubectl's words which wait failed, and keeps what the daemon knows of the blocker.
+func timedOut(err error, t target) error {
+	e := messages.AsError(err)
+	out := messages.NewError(messages.CodeTimeout, "", "", "", "timed out waiting for the condition on "+t.String())
+	out.Details = e.Details
+	var lines []string
+	if e.Message != "" && !strings.Contains(e.Message, "context deadline exceeded") {
+		lines = append(lines, "  "+e.Message)
+	}
+	for _, k := range slices.Sorted(maps.Keys(e.Details)) {
+		if v := e.Details[k]; v != "" && !strings.Contains(e.Message, v) {
+			lines = append(lines, "  "+k+": "+v)
+		}
+	}
+	return explained{out, lines}
+}

@@ -1,0 +1,422 @@
+package supervisor
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/asynkron/protoactor-go/remote"
+	grpccreds "google.golang.org/grpc/credentials"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rdd-desktop/rdd/messages"
+)
+
+// silence is how long a client waits for the answer to a pull (given after 5 s at the latest) before it asks again.
+const silence = 12 * time.Second
+
+// maxAnswerBatch is the most bytes of one batch of answers: frames have 1 MiB, but for a single large object.
+const maxAnswerBatch = 1 << 30
+
+// Dial connects to the daemon of an instance. It creates nothing and starts nothing. Errors: DaemonNotRunning (in
+// milliseconds), Unsupported, Forbidden (another user's instance).
+func Dial(ctx context.Context, i Instance) (*Client, error) {
+	if err := i.checkOwner(); err != nil {
+		return nil, err
+	}
+	b := &remoteBackend{instance: i}
+	if _, err := b.connect(ctx, nil); err != nil {
+		return nil, err
+	}
+	return &Client{b: b}, nil
+}
+
+// office is the client's side of the edge: one actor system with a listener of its own for the answers, per process, started
+// with the first Dial and never stopped (the library cannot be). It talks to any number of daemons; each has certificates
+// of its own.
+type office struct {
+	system  *actor.ActorSystem
+	answers *actor.PID
+	prefix  string
+	count   atomic.Uint64
+
+	mu      sync.Mutex
+	pending map[string]*inquiry
+	byName  map[string]identity // by the name we are greeted with (client.ID)
+	byPlace map[string]identity // by the daemon's address
+	users   map[string]int      // by the daemon's address
+}
+
+// inquiry is a question that waits for its answer.
+type inquiry struct {
+	address string
+	answer  chan proto.Message // takes one; nil = the connection was lost
+}
+
+var theOffice struct {
+	sync.Mutex
+	*office
+}
+
+func getOffice() (*office, error) {
+	theOffice.Lock()
+	defer theOffice.Unlock()
+	if theOffice.office != nil {
+		return theOffice.office, nil
+	}
+	o := &office{
+		prefix: rand.Text()[:8] + "-", pending: map[string]*inquiry{},
+		byName: map[string]identity{}, byPlace: map[string]identity{}, users: map[string]int{},
+	}
+	log := slog.New(slog.DiscardHandler)
+	f := newFilter(log, answersName, answersAccept)
+	f.knows = func(address string) bool {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return o.users[address] > 0
+	}
+	var err error
+	o.system, _, err = startRemote(log, f, maxAnswerBatch, grpccreds.NewTLS(&tls.Config{
+		MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}, GetConfigForClient: o.greeted,
+	}), &placeCreds{grpccreds.NewTLS(&tls.Config{MinVersion: tls.VersionTLS13}), o})
+	if err != nil {
+		return nil, err
+	}
+	o.system.EventStream.Subscribe(func(m any) {
+		if t, ok := m.(*remote.EndpointTerminatedEvent); ok {
+			o.lost(t.Address)
+		}
+	})
+	if o.answers, err = o.system.Root.SpawnNamed(actor.PropsFromFunc(o.receive,
+		actor.WithGuardian(restartAlways{log: log})), answersName); err != nil {
+		return nil, err
+	}
+	theOffice.office = o
+	return o, nil
+}
+
+// receive is the actor "answers": it hands each answer to who asked; what nobody waits for any more is dropped.
+func (o *office) receive(c actor.Context) {
+	switch m := c.Message().(type) {
+	case *messages.Reply:
+		o.answered(m.Id, m)
+	case *messages.Frame:
+		o.answered(m.Id, m)
+	case *actor.DeadLetterResponse:
+		o.lost(m.GetTarget().GetAddress())
+	}
+}
+
+func (o *office) answered(id string, m proto.Message) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if q := o.pending[id]; q != nil {
+		delete(o.pending, id)
+		q.answer <- m
+	}
+}
+
+// lost ends every question to that address. It runs on the library's paths: it neither blocks nor panics.
+func (o *office) lost(address string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for id, q := range o.pending {
+		if q.address == address {
+			delete(o.pending, id)
+			q.answer <- nil
+		}
+	}
+}
+
+// greeted finds the certificate for a daemon that dials us, by the name it expects us to have.
+func (o *office) greeted(h *tls.ClientHelloInfo) (*tls.Config, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	id, ok := o.byName[h.ServerName]
+	if !ok {
+		return nil, fmt.Errorf("nobody here is called %q", h.ServerName)
+	}
+	return id.acceptConfig(), nil
+}
+
+// placeCreds dials each daemon with the certificates of its own.
+type placeCreds struct {
+	grpccreds.TransportCredentials
+	o *office
+}
+
+// ClientHandshake implements credentials.TransportCredentials.
+func (p *placeCreds) ClientHandshake(ctx context.Context, _ string, conn net.Conn) (net.Conn, grpccreds.AuthInfo, error) {
+	p.o.mu.Lock()
+	id, ok := p.o.byPlace[conn.RemoteAddr().String()]
+	p.o.mu.Unlock()
+	if !ok {
+		return nil, nil, fmt.Errorf("nobody is known at %s", conn.RemoteAddr())
+	}
+	return grpccreds.NewTLS(id.dialConfig()).ClientHandshake(ctx, id.peer(), conn)
+}
+
+// Clone implements credentials.TransportCredentials.
+func (p *placeCreds) Clone() grpccreds.TransportCredentials { return p }
+
+func (o *office) join(address string, id identity) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.users[address]++
+	o.byPlace[address] = id
+	o.byName[roleClient+"."+id.id] = id
+}
+
+// leave lets go of a daemon; with its last user the connection ends.
+func (o *office) leave(address string, id identity) {
+	o.mu.Lock()
+	o.users[address]--
+	last := o.users[address] == 0
+	if last {
+		delete(o.users, address)
+		delete(o.byName, roleClient+"."+id.id)
+		if o.byPlace[address].id == id.id {
+			delete(o.byPlace, address)
+		}
+	}
+	o.mu.Unlock()
+	if last {
+		o.system.EventStream.Publish(&remote.EndpointTerminatedEvent{Address: address})
+	}
+}
+
+// ask sends one request and waits for its answer; nil = the connection was lost.
+func (o *office) ask(ctx context.Context, address, kind string, body []byte) (proto.Message, error) {
+	q := &inquiry{address: address, answer: make(chan proto.Message, 1)}
+	id := fmt.Sprintf("%s%d", o.prefix, o.count.Add(1))
+	o.mu.Lock()
+	o.pending[id] = q
+	o.mu.Unlock()
+	defer func() {
+		o.mu.Lock()
+		delete(o.pending, id)
+		o.mu.Unlock()
+	}()
+	o.system.Root.RequestWithCustomSender(actor.NewPID(address, gatewayName),
+		&messages.Request{Version: messages.WireVersion, Id: id, Kind: kind, Body: body}, o.answers)
+	select {
+	case m := <-q.answer:
+		return m, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// remoteBackend talks to the daemon of an instance, whichever serve of it is there now.
+type remoteBackend struct {
+	instance Instance
+
+	mu     sync.Mutex
+	link   *link
+	closed bool
+}
+
+// link is one serve of a daemon.
+type link struct {
+	o       *office
+	id      identity
+	address string
+}
+
+var _ backend = (*remoteBackend)(nil)
+
+// connect finds the daemon anew, unless somebody did so since the caller's link was lost.
+func (b *remoteBackend) connect(ctx context.Context, lost *link) (*link, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, notRunning(b.instance, "this client is closed")
+	}
+	if b.link != lost && b.link != nil {
+		return b.link, nil
+	}
+	f, id, err := findDaemon(ctx, b.instance)
+	if err != nil {
+		return nil, err
+	}
+	o, err := getOffice()
+	if err != nil {
+		return nil, err
+	}
+	fresh := &link{o: o, id: id, address: f.Address}
+	o.join(fresh.address, id)
+	if b.link != nil {
+		o.leave(b.link.address, b.link.id)
+	}
+	b.link = fresh
+	return fresh, nil
+}
+
+func (b *remoteBackend) close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.link != nil && !b.closed {
+		b.link.o.leave(b.link.address, b.link.id)
+	}
+	b.closed, b.link = true, nil
+	return nil
+}
+
+// repeatable operations change nothing: when the connection is lost they are asked again.
+var repeatable = map[string]bool{
+	messages.OpGet: true, messages.OpList: true, messages.OpNext: true, messages.OpTree: true,
+	messages.OpEvents: true, messages.OpVersion: true,
+}
+
+// inquire asks and decodes. A lost connection makes it read edge.json once more; what may have been done already is not asked
+// for twice.
+func inquire[A any](ctx context.Context, b *remoteBackend, kind string, q any) (A, error) {
+	var a A
+	body, err := json.Marshal(q)
+	if err != nil {
+		return a, messages.WrapError(messages.CodeBadRequest, "encode", "request", "", err)
+	}
+	b.mu.Lock()
+	l := b.link
+	b.mu.Unlock()
+	if l == nil {
+		if l, err = b.connect(ctx, nil); err != nil {
+			return a, err
+		}
+	}
+	m, err := l.o.ask(ctx, l.address, kind, body)
+	if err == nil && m == nil {
+		if l, err = b.connect(ctx, l); err != nil {
+			return a, err
+		}
+		if !repeatable[kind] {
+			return a, messages.NewError(messages.CodeUnavailable, "", "", "", "the connection was lost before the answer: it may have been done")
+		}
+		if m, err = l.o.ask(ctx, l.address, kind, body); err == nil && m == nil {
+			return a, notRunning(b.instance, "the connection was lost")
+		}
+	}
+	if err != nil {
+		return a, err
+	}
+	return decodeAnswer[A](kind, m)
+}
+
+func decodeAnswer[A any](kind string, m proto.Message) (a A, err error) {
+	var data []byte
+	var version uint32
+	var got string
+	switch m := m.(type) {
+	case *messages.Reply:
+		data, version, got = m.Body, m.Version, m.Kind
+	case *messages.Frame:
+		data, version, got = m.Body, m.Version, m.Kind
+	}
+	switch {
+	case got == messages.OpError:
+		return a, withOurs(decodeError(data))
+	case version != messages.WireVersion || got != kind:
+		return a, unsupported(fmt.Sprintf("the daemon answered %q with %q in wire version %d", kind, got, version))
+	}
+	if string(data) == "null" && kind != messages.OpDelete {
+		return a, messages.NewError(messages.CodeUnsupported, "decode", "answer", kind, "it is empty")
+	}
+	if err = json.Unmarshal(data, &a); err != nil {
+		return a, messages.WrapError(messages.CodeUnsupported, "decode", "answer", kind, err)
+	}
+	return a, nil
+}
+
+// withOurs adds to the daemon's word on what it supports what this client does.
+func withOurs(err error) error {
+	if e := messages.AsError(err); e.Code == messages.CodeUnsupported {
+		if e.Details == nil {
+			e.Details = map[string]string{}
+		}
+		e.Details["clientWireVersions"] = versionList(WireVersions())
+		e.Details["clientOperations"] = strings.Join(Operations(), ",")
+	}
+	return err
+}
+
+// resource decodes an answer that is one resource of any kind.
+type resource struct{ messages.Object }
+
+// UnmarshalJSON decodes by the kind the resource names.
+func (r *resource) UnmarshalJSON(data []byte) (err error) {
+	if string(data) != "null" {
+		r.Object, err = messages.DecodeObject(data)
+	}
+	return err
+}
+
+func (b *remoteBackend) get(ctx context.Context, r messages.GetRequest) (messages.Object, error) {
+	a, err := inquire[resource](ctx, b, messages.OpGet, r)
+	return a.Object, err
+}
+
+func (b *remoteBackend) list(ctx context.Context, r messages.ListRequest) (*messages.ListReply, error) {
+	return inquire[*messages.ListReply](ctx, b, messages.OpList, r)
+}
+
+// next repeats a pull that nobody answers: it is absolute, the same cursor gives the same answer.
+func (b *remoteBackend) next(ctx context.Context, r messages.NextRequest) (*messages.Batch, error) {
+	for {
+		patient, cancel := context.WithTimeout(ctx, silence)
+		batch, err := inquire[*messages.Batch](patient, b, messages.OpNext, r)
+		unanswered := patient.Err() != nil && ctx.Err() == nil
+		cancel()
+		switch {
+		case err != nil && unanswered:
+			// A daemon that is gone says so here; a silent one is asked again.
+			b.mu.Lock()
+			l := b.link
+			b.mu.Unlock()
+			if _, err := b.connect(ctx, l); err != nil {
+				return nil, err
+			}
+		case err != nil:
+			return nil, err
+		case batch != nil && batch.Since == r.Cursor:
+			return batch, nil
+		}
+	}
+}
+
+func (b *remoteBackend) set(ctx context.Context, r messages.SetRequest) (*messages.SetReply, error) {
+	return inquire[*messages.SetReply](ctx, b, messages.OpSet, r)
+}
+
+func (b *remoteBackend) delete(ctx context.Context, r messages.DeleteRequest) (messages.Object, error) {
+	a, err := inquire[resource](ctx, b, messages.OpDelete, r)
+	return a.Object, err
+}
+
+func (b *remoteBackend) tree(ctx context.Context, r messages.TreeRequest) (*messages.TreeNode, error) {
+	return inquire[*messages.TreeNode](ctx, b, messages.OpTree, r)
+}
+
+func (b *remoteBackend) events(ctx context.Context, r messages.EventsRequest) (*messages.EventsReply, error) {
+	return inquire[*messages.EventsReply](ctx, b, messages.OpEvents, r)
+}
+
+func (b *remoteBackend) version(ctx context.Context, r messages.VersionRequest) (*messages.VersionReply, error) {
+	return inquire[*messages.VersionReply](ctx, b, messages.OpVersion, r)
+}
+
+func (b *remoteBackend) debug(ctx context.Context, r messages.DebugRequest) (*messages.DebugReply, error) {
+	return inquire[*messages.DebugReply](ctx, b, messages.OpDebug, r)
+}
+
+func (b *remoteBackend) shutdown(ctx context.Context, r messages.ShutdownRequest) (*messages.ShutdownReply, error) {
+	return inquire[*messages.ShutdownReply](ctx, b, messages.OpShutdown, r)
+}
