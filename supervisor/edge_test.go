@@ -75,7 +75,7 @@ func TestEveryOperationOverTheEdge(t *testing.T) {
 			if r.DryRun {
 				return nil, messages.NewError(messages.CodeInvalid, "set", "App", "app", "spec.x: unknown property")
 			}
-			return &messages.SetReply{App: app(r.IfGeneration), Changed: true}, nil
+			return &messages.SetReply{App: appObject(r.IfGeneration), Changed: true}, nil
 		},
 		Delete: func(_ context.Context, k messages.Kind, o messages.Object, owner string, r messages.DeleteRequest) (messages.Object, error) {
 			require.Equal(t, "Container", k.Name)

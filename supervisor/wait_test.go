@@ -55,18 +55,18 @@ func TestConditionSemantics(t *testing.T) {
 		{with(container(hexID(1), "a"), running), "condition=running=TRUE", true},
 		{with(container(hexID(1), "a"), running), "condition=Running=false", false},
 		{with(container(hexID(1), "a")), "condition=Running", false},
-		{app(3, condition("Settled", "True", "Settled", 2)), "condition=Settled", false},
-		{app(3, condition("Settled", "True", "Settled", 3)), "condition=Settled", true},
-		{app(3, condition("Settled", "True", "Settled", 0)), "condition=Settled", true},
+		{appObject(3, condition("Settled", "True", "Settled", 2)), "condition=Settled", false},
+		{appObject(3, condition("Settled", "True", "Settled", 3)), "condition=Settled", true},
+		{appObject(3, condition("Settled", "True", "Settled", 0)), "condition=Settled", true},
 		{func() messages.Object {
-			a := app(3, condition("Settled", "True", "Settled", 0))
+			a := appObject(3, condition("Settled", "True", "Settled", 0))
 			a.Status.ObservedGeneration = 2
 			return a
 		}(), "condition=Settled", false},
-		{app(3, condition("Running", "False", "StartFailed", 3)), "condition=Running", messages.ErrTerminal},
-		{app(3, condition("Running", "False", "StartFailed", 2)), "condition=Running", false},
-		{app(3, condition("Running", "False", "StartFailed", 3)), "condition=Running=False", true},
-		{app(3, condition("ContainerEngineReady", "Unknown", "NotApplicable", 3)), "condition=ContainerEngineReady", false},
+		{appObject(3, condition("Running", "False", "StartFailed", 3)), "condition=Running", messages.ErrTerminal},
+		{appObject(3, condition("Running", "False", "StartFailed", 2)), "condition=Running", false},
+		{appObject(3, condition("Running", "False", "StartFailed", 3)), "condition=Running=False", true},
+		{appObject(3, condition("ContainerEngineReady", "Unknown", "NotApplicable", 3)), "condition=ContainerEngineReady", false},
 		{container(hexID(1), "a"), "jsonpath={.status.status}=created", true},
 		{container(hexID(1), "a"), "jsonpath={.status.status}=running", false},
 		{container(hexID(1), "a"), "jsonpath={.status.health}", false},
@@ -337,7 +337,7 @@ func TestWaitSurvivesARestart(t *testing.T) {
 			}
 		}
 		fresh.put(withUID(with(container(hexID(1), "web"), condition("Running", "True", "EngineState", 0)), "u1"))
-		fresh.put(app(1, condition("ContainerEngineReady", "True", "Connected", 1)))
+		fresh.put(appObject(1, condition("ContainerEngineReady", "True", "Connected", 1)))
 		require.NoError(t, <-running)
 		require.NoError(t, <-byUID)
 		fresh.remove(web)
@@ -381,23 +381,23 @@ func TestWaitSettled(t *testing.T) {
 			synctest.Wait()
 			return done
 		}
-		w.put(app(1, condition("Settled", "True", "Settled", 1)))
+		w.put(appObject(1, condition("Settled", "True", "Settled", 1)))
 		done := start(SettleOptions{Generation: 2, Progress: func(a *messages.App) { seen = append(seen, a.Generation) }})
-		w.put(app(2, condition("Settled", "True", "Settled", 1)))
+		w.put(appObject(2, condition("Settled", "True", "Settled", 1)))
 		synctest.Wait()
-		w.put(app(2, condition("Settled", "False", "NotSettled", 2), condition("Running", "False", "StartFailed", 1)))
+		w.put(appObject(2, condition("Settled", "False", "NotSettled", 2), condition("Running", "False", "StartFailed", 1)))
 		synctest.Wait()
-		w.put(app(2, condition("Settled", "True", "Settled", 2)))
+		w.put(appObject(2, condition("Settled", "True", "Settled", 2)))
 		r := <-done
 		require.NoError(t, r.err)
 		require.Equal(t, []int64{1, 2, 2, 2}, seen)
 		require.NoError(t, (<-start(SettleOptions{})).err)
 
-		w.put(app(3, condition("Settled", "False", "NotSettled", 3), condition("Running", "False", "StartFailed", 3)))
+		w.put(appObject(3, condition("Settled", "False", "NotSettled", 3), condition("Running", "False", "StartFailed", 3)))
 		r = <-start(SettleOptions{Generation: 3})
 		require.ErrorIs(t, r.err, messages.ErrTerminal)
 		require.Equal(t, "StartFailed", messages.AsError(r.err).Details["reason"])
-		w.put(app(4, condition("Settled", "Unknown", "Progressing", 4)))
+		w.put(appObject(4, condition("Settled", "Unknown", "Progressing", 4)))
 		r = <-start(SettleOptions{Timeout: 20 * time.Second})
 		require.ErrorIs(t, r.err, messages.ErrTimeout)
 		require.Contains(t, r.err.Error(), "not settled after 20s (generation 4): Settled=Unknown, reason Progressing")

@@ -89,7 +89,7 @@ func image(id, tag string) *messages.Image {
 	}
 }
 
-func app(generation int64, conditions ...metav1.Condition) *messages.App {
+func appObject(generation int64, conditions ...metav1.Condition) *messages.App {
 	a := &messages.App{
 		TypeMeta:   metav1.TypeMeta{Kind: messages.KindApp, APIVersion: messages.AppAPIVersion},
 		ObjectMeta: metav1.ObjectMeta{Name: messages.AppName, Generation: generation},

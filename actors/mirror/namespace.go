@@ -142,3 +142,11 @@ func (n *namespace) removed(c *kit.Context, m store.RemoveDone) {
 	}
 	n.write(c)
 }
+
+// Namespaces makes rdd/namespaces, which only holds its children.
+func Namespaces() func() kit.Actor { return func() kit.Actor { return namespaces{} } }
+
+type namespaces struct{}
+
+// Receive implements kit.Actor.
+func (namespaces) Receive(*kit.Context, any) {}

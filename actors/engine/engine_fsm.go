@@ -1,0 +1,277 @@
+package engine
+
+import (
+	"fmt"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rdd-desktop/rdd/actors/control"
+	"github.com/rdd-desktop/rdd/messages"
+)
+
+// phase is what the watcher is at. It is derived from what is desired and what was observed, never stored as an order.
+type phase int
+
+const (
+	// idle: no session, and nothing asks for one.
+	idle phase = iota
+	// connecting: a session was started; it has not subscribed yet (or waits for its next try).
+	connecting
+	// sweeping: the mirrors of another engine, or of one that is stopped for good, are being removed.
+	sweeping
+	// syncing: subscribed; the first pass is under way.
+	syncing
+	// live: the first pass is complete.
+	live
+)
+
+var phaseNames = [...]string{"idle", "connecting", "sweeping", "syncing", "live"}
+
+func (p phase) String() string { return phaseNames[p] }
+
+// state is all the watcher knows.
+type state struct {
+	Phase   phase
+	Desire  control.EngineDesire
+	Desired bool
+	VM      control.VMReport
+	// Loaded: the journal has told which engine the mirrors belong to, and the number of the last sweep.
+	Loaded   bool
+	EngineID string
+	Sweep    int64
+	// Mirrored: there may be mirrors.
+	Mirrored bool
+	// Up is the session that has subscribed.
+	Up *sessionUp
+	// Endpoint of the session that was started.
+	Endpoint string
+	// Session: its actor was started (it may be waiting for its next try).
+	Session bool
+	// Failure of the last try; WasLive: the mirror was live before it.
+	Failure string
+	WasLive bool
+	// Done are the kinds whose first pass is complete.
+	Done map[string]bool
+	// unswept are the kinds still to be swept.
+	Unswept map[string]bool
+}
+
+// Events of the watcher, past tense.
+type (
+	desired    struct{ D control.EngineDesire }
+	vmReported struct{ R control.VMReport }
+	loaded     struct {
+		EngineID string
+		Sweep    int64
+		Mirrored bool
+	}
+	subscribed  struct{ Up sessionUp }
+	sessionLost struct{ Why string }
+	sessionGone struct{}
+	passDone    struct{ Kind string }
+	sweepStored struct{}
+	kindSwept   struct{ Kind string }
+)
+
+// Effects of the watcher, imperative.
+type (
+	startSession struct{ Endpoint messages.Endpoint }
+	stopSession  struct{}
+	// storeSweep: the journal forgets the mirrors' records and counts the sweep, before the first mirror goes.
+	storeSweep struct {
+		Sweep    int64
+		EngineID string
+	}
+	sweepMirrors struct{}
+	// storeEngine: the mirrors belong to this engine from now on.
+	storeEngine struct{ EngineID string }
+	announce    struct{}
+	sayLost     struct{}
+	tellReady   struct{}
+)
+
+type event interface{}
+type effect interface{}
+
+var mirroredKinds = func() []string {
+	var out []string
+	for _, k := range messages.Kinds() {
+		if k.Mirrored {
+			out = append(out, k.Name)
+		}
+	}
+	return out
+}()
+
+// sweptKinds are those the sweep waits for: the mirrored ones and the namespace.
+var sweptKinds = append(append([]string{}, mirroredKinds...), messages.KindContainerNamespace)
+
+func (s state) apply(e event) (state, []effect) {
+	var out []effect
+	switch e := e.(type) {
+	case desired:
+		s.Desire, s.Desired = e.D, true
+	case vmReported:
+		s.VM = e.R
+	case loaded:
+		s.Loaded, s.EngineID, s.Sweep, s.Mirrored = true, e.EngineID, e.Sweep, e.Mirrored
+	case subscribed:
+		up := e.Up
+		s.Up, s.Failure = &up, ""
+	case sessionLost:
+		s.WasLive = s.WasLive || s.Phase == live
+		s.Up, s.Failure, s.Done = nil, e.Why, nil
+		if s.Phase == syncing || s.Phase == live {
+			s.Phase = connecting
+			out = append(out, sayLost{})
+		}
+	case sessionGone:
+		s.Session, s.Up, s.Done = false, nil, nil
+	case passDone:
+		if s.Phase == syncing {
+			s.Done = with(s.Done, e.Kind)
+		}
+	case sweepStored:
+		if s.Phase == sweeping && len(s.Unswept) == 0 {
+			s.Unswept = map[string]bool{}
+			for _, k := range sweptKinds {
+				s.Unswept[k] = true
+			}
+			out = append(out, sweepMirrors{})
+			return s, out
+		}
+	case kindSwept:
+		s.Unswept = without(s.Unswept, e.Kind)
+		if s.Phase == sweeping && len(s.Unswept) == 0 {
+			s.Phase, s.Mirrored, s.WasLive = idle, false, false
+			if s.Session {
+				s.Phase = connecting
+			}
+		}
+	}
+	return s.decide(out)
+}
+
+// decide compares what is desired with what is, and takes at most one step.
+func (s state) decide(out []effect) (state, []effect) {
+	if !s.Loaded || !s.Desired || s.Phase == sweeping {
+		return s, out
+	}
+	want := s.wanted()
+	switch {
+	case s.Session && (!want || s.VM.Endpoint.Host != s.Endpoint):
+		if s.Phase == syncing || s.Phase == live {
+			out = append(out, sayLost{})
+		}
+		s.Session, s.Up, s.Done, s.Phase, s.WasLive = false, nil, nil, idle, false
+		out = append(out, stopSession{})
+		return s.decide(out)
+	case s.goneForGood() && s.Mirrored:
+		return s.beginSweep("", out)
+	case want && !s.Session:
+		s.Session, s.Phase, s.Endpoint, s.Failure = true, connecting, s.VM.Endpoint.Host, ""
+		out = append(out, startSession{Endpoint: *s.VM.Endpoint})
+	case s.Phase == connecting && s.Up != nil && s.EngineID != "" && s.EngineID != s.Up.Info.ID && s.Mirrored:
+		return s.beginSweep(s.Up.Info.ID, out)
+	case s.Phase == connecting && s.Up != nil:
+		s.Phase, s.Mirrored, s.Done = syncing, true, nil
+		if s.EngineID != s.Up.Info.ID {
+			s.EngineID = s.Up.Info.ID
+			out = append(out, storeEngine{EngineID: s.EngineID})
+		}
+		out = append(out, announce{})
+	case s.Phase == syncing && len(s.Done) == len(mirroredKinds):
+		s.Phase, s.WasLive = live, true
+		out = append(out, tellReady{})
+	}
+	return s, out
+}
+
+func (s state) beginSweep(engineID string, out []effect) (state, []effect) {
+	s.Phase, s.EngineID, s.Unswept = sweeping, engineID, nil
+	s.Sweep++
+	return s, append(out, storeSweep{Sweep: s.Sweep, EngineID: engineID})
+}
+
+// wanted: there shall be a session, and there is something to connect to.
+func (s state) wanted() bool {
+	return s.Desire.Running && s.Desire.Backend == messages.EngineMoby && s.VM.Running && s.VM.Endpoint != nil
+}
+
+// goneForGood: the engine was stopped by wish, or its backend changed. A crash is a moment, however long.
+func (s state) goneForGood() bool {
+	if s.Session {
+		return false
+	}
+	if s.Desire.Running {
+		return s.Desire.Backend != messages.EngineMoby
+	}
+	return !s.VM.Running && s.VM.Generation >= s.Desire.Generation
+}
+
+// report is what app and vm are told.
+func (s state) report() control.EngineReport {
+	r := control.EngineReport{Generation: s.Desire.Generation, Ready: metav1.ConditionFalse}
+	if s.Desired && !s.Desire.Running && !s.Session {
+		r.Quiesced = s.Desire.Generation
+	}
+	switch {
+	case s.Desire.Backend != "" && s.Desire.Backend != messages.EngineMoby && s.Desire.Running:
+		r.Ready, r.Reason = metav1.ConditionUnknown, messages.ReasonNotApplicable
+		r.Message = s.Desire.Backend + " is not mirrored"
+		if s.Mirrored {
+			r.Generation--
+		}
+	case !s.Desire.Running:
+		r.Reason, r.Message = messages.ReasonStopped, "the engine is not wanted"
+		if s.Mirrored || s.Session || s.VM.Running {
+			r.Reason, r.Message = messages.ReasonStopping, "the mirrors go when the vm has stopped"
+			r.Generation--
+		}
+	case s.Phase == live:
+		r.Ready, r.Reason = metav1.ConditionTrue, messages.ReasonConnected
+	case s.Phase == syncing:
+		r.Reason, r.Message = messages.ReasonSyncing, "first pass: waiting for "+strings.Join(s.missing(), ", ")
+	case s.Phase == sweeping:
+		r.Reason, r.Message = messages.ReasonSyncing, "the mirrors of another engine are being removed"
+	case !s.VM.Running:
+		r.Reason, r.Message = messages.ReasonDisconnected, "the vm is not running"
+	case s.Failure != "" && s.WasLive:
+		r.Reason, r.Message = messages.ReasonDisconnected, s.Failure
+	case s.Failure != "":
+		r.Reason, r.Message = messages.ReasonConnectFailed, s.Failure
+	default:
+		r.Reason, r.Message = messages.ReasonConnecting, fmt.Sprintf("connecting to %s", s.Endpoint)
+	}
+	return r
+}
+
+func (s state) missing() []string {
+	var out []string
+	for _, k := range mirroredKinds {
+		if !s.Done[k] {
+			kind, _ := messages.KindByName(k)
+			out = append(out, kind.Plural)
+		}
+	}
+	return out
+}
+
+func with(m map[string]bool, k string) map[string]bool {
+	out := map[string]bool{k: true}
+	for o := range m {
+		out[o] = true
+	}
+	return out
+}
+
+func without(m map[string]bool, k string) map[string]bool {
+	out := map[string]bool{}
+	for o := range m {
+		if o != k {
+			out[o] = true
+		}
+	}
+	return out
+}
