@@ -51,11 +51,11 @@ type Mark struct {
 
 // Messages from the watcher to the supervisors.
 type (
-	// SessionEnded: the session of that epoch is over.
+	// SessionEnded says that the session of that epoch is over.
 	SessionEnded struct{ Epoch uint64 }
 	// AuditDue asks for a comparison of the mirror with a whole list.
 	AuditDue struct{ Epoch uint64 }
-	// Unreachable: the engine has been away for so long that the mirrors say so. Stopping: it is about to be stopped.
+	// Unreachable says that the engine has been away for so long that the mirrors say so. Stopping: it is about to be stopped.
 	Unreachable struct{ Stopping bool }
 	// Sweep removes every mirror of the kind (reason MirrorReset); answered with Swept. The journal has it already.
 	Sweep struct{}
@@ -75,13 +75,13 @@ type (
 		Repairs   int64
 		LastProof time.Time
 	}
-	// Repaired: the audit found what an event should have told.
+	// Repaired says that the audit found what an event should have told.
 	Repaired struct {
 		Kind  string
 		Epoch uint64
 		What  string
 	}
-	// Swept: no mirror of the kind is left.
+	// Swept says that no mirror of the kind is left.
 	Swept struct{ Kind string }
 )
 

@@ -121,6 +121,9 @@ func judge(app *messages.App) (string, int) {
 	}
 	switch {
 	case failed:
+		if app.Status.Driver == messages.DriverExternal {
+			return stateUnreachable, exitCodes[messages.CodeEngineUnreachable] // there is no vm of ours that could have failed: the engine cannot be reached
+		}
 		return stateFailed, exitDegraded
 	case !app.Spec.Running && isSettled:
 		return stateStopped, exitStopped
