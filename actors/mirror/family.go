@@ -223,9 +223,13 @@ func (f *family) fromObject(c *kit.Context, msg any) bool {
 		f.wantList(c)
 	case kit.ChildFailed:
 		if k := f.kids[m.Name]; k != nil {
-			k.busy = false // the message it failed on is lost; what it lacks it asks for itself
+			// The message it failed on is lost, and the session it knew of: it is told to look again.
+			k.busy = false
 			f.passed(c, m.Name, k.pass)
-			f.send(c, m.Name, k)
+			f.tell(c, m.Name, observe{Changed: true})
+			if f.ops.listOnly && f.online {
+				f.wantList(c)
+			}
 		}
 	case kit.ChildGaveUp:
 		f.quarantine(c, m)
