@@ -111,7 +111,7 @@ func NewHouse(cfg HouseConfig) *House {
 	h.System.EventStream = eventstream.NewEventStream()
 	h.System.EventStream.Subscribe(h.onDeadLetter)
 	// One Props for all: 10 000s of children must not have 250 B of it each. Who a new shell is, it learns from its path.
-	h.props = actor.PropsFromProducer(func() actor.Actor { return newShell(h) }, actor.WithDispatcher(h.Dispatcher))
+	h.props = actor.PropsFromProducer(func() actor.Actor { return newShell(h) }, actor.WithDispatcher(h.Dispatcher), actor.WithMailbox(newMailbox))
 	return h
 }
 

@@ -133,7 +133,7 @@ func (o *object) observe(c *kit.Context, m observe) {
 	if m.Changed || m.Destroyed || m.Absent || m.Audit || m.Reprobe {
 		o.step(c, marked{Destroyed: m.Destroyed && o.ops.recreates})
 	}
-	if answered {
+	if answered || o.probe.known() {
 		o.passed(c)
 	}
 }

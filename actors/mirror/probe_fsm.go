@@ -136,3 +136,8 @@ func (p probe) decide(out []effect) (probe, []effect) {
 	p.Credit--
 	return p, append(out, inspect{})
 }
+
+// known reports whether there is an answer, or a failed try, and nothing newer has been asked or is to be asked at once.
+func (p probe) known() bool {
+	return p.Waiting || p.Exist != unseen && !p.Asking && !p.Dirty
+}
