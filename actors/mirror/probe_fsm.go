@@ -16,14 +16,52 @@ const maxCredit = 2
 // comparison of what is known with what must be known picks at most one question. Lost, doubled or reordered marks are
 // harmless: each session ends in a question or in an answer.
 //
-// The table, rendered from the code (state before × event → state after, effects):
+// The table, with credit to spare ("idle": no session; "+": something may have changed since the question):
 //
-//	        began          ended  marked         destroyed      found               missing        failed           retryDue       creditBack
-//	idle    asking inspect -      dirty          dirty          -                   -              -                -              -
-//	asking  -              dirty  asking*        asking*        fresh observed      gone vanished  waiting degraded -              -
-//	asking* -              dirty  -              -              asking observed,inspect asking vanished,inspect waiting degraded -       -
-//	fresh   asking inspect idle   asking inspect asking inspect -                   -              -                -              -
-//	waiting asking inspect dirty  asking inspect asking inspect -                   -              -                asking inspect -
+// BEGIN TABLE probe
+//
+//	state                  event                  next                   effects
+//	fresh idle+            session began          fresh asking           inspect
+//	fresh idle+            session began, listed  present
+//	fresh idle+            marked destroyed       fresh idle+ destroyed
+//	present                session began          present asking         inspect
+//	present                session ended          present idle+
+//	present                marked                 present asking         inspect
+//	present                marked destroyed       present asking destroyed inspect
+//	fresh asking           session began          fresh asking+
+//	fresh asking           session began, listed  present asking
+//	fresh asking           session ended          fresh asking+
+//	fresh asking           marked                 fresh asking+
+//	fresh asking           marked destroyed       fresh asking+ destroyed
+//	fresh asking           found                  present                observed
+//	fresh asking           missing                gone                   vanished
+//	fresh asking           failed                 fresh waiting+         degraded
+//	fresh asking           failed, no session     fresh idle+
+//	fresh asking           stale                  fresh asking           inspect
+//	fresh asking+          session began, listed  present asking
+//	fresh asking+          marked destroyed       fresh asking+ destroyed
+//	fresh asking+          found                  present asking         observed, inspect
+//	fresh asking+          missing                gone asking            vanished, inspect
+//	fresh asking+          failed                 fresh waiting+         degraded
+//	fresh asking+          failed, no session     fresh idle+
+//	fresh asking+          stale                  fresh asking           inspect
+//	present asking destroyed session began          present asking+ destroyed
+//	present asking destroyed session ended          present asking+ destroyed
+//	present asking destroyed marked                 present asking+ destroyed
+//	present asking destroyed marked destroyed       present asking+ destroyed
+//	present asking destroyed found                  present                observed
+//	present asking destroyed missing                gone                   vanished
+//	present asking destroyed failed                 present waiting+ destroyed degraded
+//	present asking destroyed failed, no session     present idle+ destroyed
+//	present asking destroyed stale                  present asking destroyed inspect
+//	present waiting+       session began          present asking         inspect
+//	present waiting+       session began, listed  present
+//	present waiting+       session ended          present idle+
+//	present waiting+       marked                 present asking         inspect
+//	present waiting+       marked destroyed       present asking destroyed inspect
+//	present waiting+       retry due              present asking         inspect
+//
+// END TABLE
 type probe struct {
 	Exist existence
 	// Dirty: something may have changed since the newest answer was asked for.

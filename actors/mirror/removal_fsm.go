@@ -28,7 +28,45 @@ func (p removalPhase) String() string { return removalNames[p] }
 
 // removal is the deletion of one resource: its own operation, its own retry clock.
 //
-// The table, rendered from the code (state before × event → state after, effects; "-" = nothing):
+// The table ("offline": there is no session):
+//
+// BEGIN TABLE removal
+//
+//	state                  event                  next                   effects
+//	none                   delete asked           recording              record
+//	none                   replayed               calling                showDeleting, callRemove
+//	none                   offline                none offline
+//	recording              recorded               calling                showDeleting, callRemove
+//	recording              journal refused        none                   reject
+//	recording              offline                recording offline
+//	calling                removed                removed                finishRemoval
+//	calling                not found              removed                finishRemoval
+//	calling                in use                 blocked                watchBlockers, showDeleting, scheduleRemove
+//	calling                failed                 blocked                showDeleting, scheduleRemove
+//	calling                no session             due offline            showDeleting
+//	calling                object gone            removed                finishRemoval
+//	calling                offline                calling offline
+//	blocked                object gone            removed                finishRemoval
+//	blocked                remove due             calling                callRemove
+//	blocked                online                 calling                callRemove
+//	blocked                offline                blocked offline        showDeleting
+//	removed                offline                removed offline
+//	none offline           delete asked           recording offline      record
+//	none offline           replayed               due offline            showDeleting
+//	none offline           online                 none
+//	recording offline      recorded               due offline            showDeleting
+//	recording offline      journal refused        none offline           reject
+//	recording offline      online                 recording
+//	due offline            object gone            removed offline        finishRemoval
+//	due offline            online                 calling                callRemove
+//	due offline            offline                due offline            showDeleting
+//	blocked offline        object gone            removed offline        finishRemoval
+//	blocked offline        remove due             due offline
+//	blocked offline        online                 calling                callRemove
+//	blocked offline        offline                blocked offline        showDeleting
+//	removed offline        online                 removed
+//
+// END TABLE
 type removal struct {
 	Phase removalPhase
 	// Tries counts refused calls in a row.
