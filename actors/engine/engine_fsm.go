@@ -31,6 +31,78 @@ var phaseNames = [...]string{"idle", "connecting", "sweeping", "syncing", "live"
 func (p phase) String() string { return phaseNames[p] }
 
 // state is all the watcher knows.
+//
+// The table (a sweep also ends with the word of every kind; a first pass likewise):
+//
+// BEGIN TABLE engine
+//
+//	state                  event                  next                   effects
+//	idle, vm up            running=true           connecting             startSession
+//	idle, vm up            running=false          idle
+//	idle, vm up            containerd             idle
+//	idle, vm up            vm up                  idle
+//	idle, vm up            vm elsewhere           idle
+//	idle, vm up            vm crashed             idle
+//	idle, vm up            vm stopped             idle
+//	idle, vm up            subscribed to A        idle
+//	idle, vm up            subscribed to B        idle
+//	idle, vm up            session lost           idle
+//	idle, vm up            sweep stored           idle
+//	connecting             running=false          idle                   stopSession
+//	connecting             containerd             idle                   stopSession
+//	connecting             vm elsewhere           connecting             stopSession, startSession
+//	connecting             vm crashed             idle                   stopSession
+//	connecting             vm stopped             idle                   stopSession
+//	connecting             subscribed to A        syncing                storeEngine, announce
+//	connecting             subscribed to B        syncing                storeEngine, announce
+//	connecting, mirrors of A running=true           connecting
+//	connecting, mirrors of A running=false          idle                   stopSession
+//	connecting, mirrors of A containerd             sweeping               stopSession, storeSweep
+//	connecting, mirrors of A vm up                  connecting
+//	connecting, mirrors of A vm elsewhere           connecting             stopSession, startSession
+//	connecting, mirrors of A vm crashed             idle                   stopSession
+//	connecting, mirrors of A vm stopped             idle                   stopSession
+//	connecting, mirrors of A subscribed to A        syncing                announce
+//	connecting, mirrors of A subscribed to B        sweeping               storeSweep
+//	connecting, mirrors of A session lost           connecting
+//	connecting, mirrors of A sweep stored           connecting
+//	syncing                running=false          idle                   sayLost, stopSession
+//	syncing                containerd             sweeping               sayLost, stopSession, storeSweep
+//	syncing                vm elsewhere           connecting             sayLost, stopSession, startSession
+//	syncing                vm crashed             idle                   sayLost, stopSession
+//	syncing                vm stopped             idle                   sayLost, stopSession
+//	syncing                session lost           connecting             sayLost
+//	live                   running=false          idle                   sayLost, stopSession
+//	live                   containerd             sweeping               sayLost, stopSession, storeSweep
+//	live                   vm elsewhere           connecting             sayLost, stopSession, startSession
+//	live                   vm crashed             idle                   sayLost, stopSession
+//	live                   vm stopped             idle                   sayLost, stopSession
+//	live                   session lost           connecting             sayLost
+//	lost                   running=true           connecting
+//	lost                   running=false          idle                   stopSession
+//	lost                   containerd             sweeping               stopSession, storeSweep
+//	lost                   vm up                  connecting
+//	lost                   vm elsewhere           connecting             stopSession, startSession
+//	lost                   vm crashed             idle                   stopSession
+//	lost                   vm stopped             idle                   stopSession
+//	lost                   subscribed to A        syncing                announce
+//	lost                   subscribed to B        sweeping               storeSweep
+//	lost                   session lost           connecting
+//	lost                   sweep stored           connecting
+//	stopping               running=true           connecting             startSession
+//	stopping               running=false          idle
+//	stopping               containerd             sweeping               storeSweep
+//	stopping               vm up                  idle
+//	stopping               vm elsewhere           idle
+//	stopping               vm crashed             idle
+//	stopping               vm stopped             sweeping               storeSweep
+//	stopping               subscribed to A        idle
+//	stopping               subscribed to B        idle
+//	stopping               session lost           idle
+//	stopping               sweep stored           idle
+//	sweeping               sweep stored           sweeping               sweepMirrors
+//
+// END TABLE
 type state struct {
 	Phase   phase
 	Desire  control.EngineDesire

@@ -50,6 +50,8 @@ type family struct {
 	session Session
 	online  bool
 	kids    map[string]*kid
+	// begun: the journal has told its open records.
+	begun bool
 	// open are the owners that had accepted deletions when this supervisor started.
 	open map[string]bool
 
@@ -162,9 +164,15 @@ func (f *family) Receive(c *kit.Context, msg any) {
 	switch m := msg.(type) {
 	case *actor.Started:
 		f.label(c)
-		c.Tell(control.Journal, journal.Load{Token: c.Token(), Bucket: journal.BucketDeletions, Prefix: f.ops.kind.Name + "/"})
+		askRecords(c, f.ops)
+	case loadOverdue:
+		if !f.begun {
+			askRecords(c, f.ops)
+		}
 	case journal.Loaded:
-		f.begin(c, m)
+		if !f.begun {
+			f.begin(c, m)
+		}
 	case Session:
 		f.newSession(c, m)
 	case SessionEnded:
@@ -243,6 +251,10 @@ func (f *family) fromObject(c *kit.Context, msg any) bool {
 
 // begin spawns an owner for every resource that is there and every deletion that is open.
 func (f *family) begin(c *kit.Context, m journal.Loaded) {
+	if m.Err != nil {
+		return // loadOverdue asks again
+	}
+	f.begun = true
 	for _, e := range m.Entries {
 		if rec, err := journal.DecodeDeletion(e); err == nil {
 			f.open[rec.Owner] = true

@@ -25,6 +25,7 @@ import (
 // Delays of an owner.
 const (
 	putOverdueAfter = time.Second
+	loadAgain       = 2 * time.Second
 	creditEvery     = 50 * time.Millisecond
 	probeRetryMin   = 250 * time.Millisecond
 	probeRetryMax   = 30 * time.Second
@@ -100,16 +101,25 @@ func (o *owner) start(c *kit.Context) {
 		t.stored, t.want = it.Object, it.Object
 	}
 	if o.loading {
-		c.Tell(control.Journal, journal.Load{Token: c.Token(), Bucket: journal.BucketDeletions, Prefix: o.ops.kind.Name + "/"})
+		askRecords(c, o.ops)
 	}
 }
 
+// askRecords asks the journal for the kind's open deletions, and again when a restart of the journal has lost the question.
+func askRecords(c *kit.Context, ops *kindOps) {
+	c.Tell(control.Journal, journal.Load{Token: c.Token(), Bucket: journal.BucketDeletions, Prefix: ops.kind.Name + "/"})
+	c.After(loadAgain, loadOverdue{})
+}
+
+// loadOverdue: the journal should have answered by now.
+type loadOverdue struct{}
+
 // loaded keeps the records until the engine has answered whether they still speak of the same object.
 func (o *owner) loaded(c *kit.Context, m journal.Loaded) {
-	o.loading = false
-	if m.Err != nil {
-		panic(fmt.Errorf("load deletions of %s %q: %w", o.ops.kind.Name, o.id, m.Err))
+	if m.Err != nil || !o.loading {
+		return // loadOverdue asks again
 	}
+	o.loading = false
 	o.records = map[string]journal.DeletionRecord{}
 	for _, e := range m.Entries {
 		rec, err := journal.DecodeDeletion(e)
@@ -243,7 +253,7 @@ func (o *owner) flush(c *kit.Context, t *target) {
 // answerAsked tells those who asked for the deletion what is stored now.
 func (o *owner) answerAsked(t *target, c *kit.Context) {
 	for _, pid := range t.replying {
-		c.Send(pid, Deleted{Object: t.stored})
+		c.ReplyTo(pid, Deleted{Object: t.stored})
 	}
 	t.replying = nil
 }
@@ -263,7 +273,7 @@ func (o *owner) writes(c *kit.Context, msg any) bool {
 			last := t.stored
 			t.sent, t.dropFirst, t.stored = 0, false, nil
 			for _, pid := range t.replying {
-				c.Send(pid, Deleted{Object: last})
+				c.ReplyTo(pid, Deleted{Object: last})
 			}
 			t.replying = nil
 			if t.want == nil {
@@ -279,6 +289,12 @@ func (o *owner) writes(c *kit.Context, msg any) bool {
 			t.sent = 0
 			o.flush(c, t)
 		}
+	case loadOverdue:
+		if o.loading {
+			askRecords(c, o.ops)
+		}
+	case commitOverdue:
+		o.commitAgain(c, m)
 	default:
 		return false
 	}
@@ -335,10 +351,10 @@ func (o *owner) askDelete(c *kit.Context, m Delete) {
 	sender := c.Sender()
 	switch {
 	case t == nil || t.stored == nil:
-		c.Send(sender, Deleted{Err: messages.NewError(messages.CodeNotFound, "delete", o.ops.kind.Name, m.Name, "not found")})
+		c.ReplyTo(sender, Deleted{Err: messages.NewError(messages.CodeNotFound, "delete", o.ops.kind.Name, m.Name, "not found")})
 		return
 	case m.UID != "" && types.UID(m.UID) != t.stored.GetUID():
-		c.Send(sender, Deleted{Err: messages.NewError(messages.CodeConflict, "delete", o.ops.kind.Name, m.Name,
+		c.ReplyTo(sender, Deleted{Err: messages.NewError(messages.CodeConflict, "delete", o.ops.kind.Name, m.Name,
 			fmt.Sprintf("its uid is %s, not %s", t.stored.GetUID(), m.UID))})
 		return
 	case t.rem.deleting():
@@ -365,7 +381,7 @@ func (o *owner) performRemoval(c *kit.Context, t *target, eff effect) {
 		o.recordDeletion(c, t)
 	case reject:
 		for _, pid := range t.asked {
-			c.Send(pid, Deleted{Err: messages.NewError(messages.CodeUnavailable, "delete", o.ops.kind.Name, t.name,
+			c.ReplyTo(pid, Deleted{Err: messages.NewError(messages.CodeUnavailable, "delete", o.ops.kind.Name, t.name,
 				"the journal could not take it; nothing has been done")})
 		}
 		t.asked, t.deletedAt = nil, nil
@@ -387,14 +403,26 @@ func (o *owner) performRemoval(c *kit.Context, t *target, eff effect) {
 }
 
 func (o *owner) recordDeletion(c *kit.Context, t *target) {
-	now := metav1.Time{Time: o.d.Now().UTC().Truncate(time.Second)}
-	t.deletedAt = &now
+	if t.deletedAt == nil {
+		t.deletedAt = &metav1.Time{Time: o.d.Now().UTC().Truncate(time.Second)}
+	}
 	token := c.Token()
 	o.commits[token] = t
 	c.Tell(control.Journal, journal.Commit{Token: token, Ops: []journal.Op{journal.PutDeletion(journal.DeletionRecord{
-		Kind: o.ops.kind.Name, Name: t.name, Owner: o.id, UID: t.stored.GetUID(), Asked: now.Time,
+		Kind: o.ops.kind.Name, Name: t.name, Owner: o.id, UID: t.stored.GetUID(), Asked: t.deletedAt.Time,
 		Identity: o.identify(t.stored), Created: t.stored.GetCreationTimestamp().Time,
 	})}})
+	c.After(loadAgain, commitOverdue{token: token})
+}
+
+// commitOverdue: a restart of the journal has lost the commit.
+type commitOverdue struct{ token uint64 }
+
+func (o *owner) commitAgain(c *kit.Context, m commitOverdue) {
+	if t := o.commits[m.token]; t != nil && t.stored != nil {
+		delete(o.commits, m.token)
+		o.recordDeletion(c, t)
+	}
 }
 
 func (o *owner) committed(c *kit.Context, m journal.Committed) {

@@ -172,11 +172,11 @@ func (f *family) quarantinedDelete(c *kit.Context, m Delete, k *kid) {
 
 func (f *family) deletionRecorded(c *kit.Context, a askedDeletion, err error) {
 	if err != nil {
-		c.Send(a.sender, Deleted{Err: messages.WrapError(messages.CodeUnavailable, "delete", f.ops.kind.Name, a.object.GetName(), err)})
+		c.ReplyTo(a.sender, Deleted{Err: messages.WrapError(messages.CodeUnavailable, "delete", f.ops.kind.Name, a.object.GetName(), err)})
 		return
 	}
 	f.putFor(c, a.owner, messages.DeepCopy(a.object))
-	c.Send(a.sender, Deleted{Object: a.object})
+	c.ReplyTo(a.sender, Deleted{Object: a.object})
 }
 
 // label shows the family in the tree.
