@@ -162,15 +162,20 @@ func (h *house) truth() string {
 // equal waits until the mirror equals the engine, for at most a second.
 func (h *house) equal(what string) {
 	h.Helper()
+	h.equalWithin(time.Second, what)
+}
+
+func (h *house) equalWithin(limit time.Duration, what string) {
+	h.Helper()
 	var mirror, truth string
 	began := time.Now()
-	for time.Since(began) < time.Second {
+	for time.Since(began) < limit {
 		if mirror, truth = h.mirror(), h.truth(); mirror == truth {
 			h.Logf("%-40s equal after %s", what, time.Since(began).Round(time.Millisecond))
 			return
 		}
 	}
-	require.Equal(h, truth, mirror, "%s: the mirror is not the engine's after a second", what)
+	require.Equal(h, truth, mirror, "%s: the mirror is not the engine's after %s", what, limit)
 }
 
 func TestTheMirrorEqualsTheEngine(t *testing.T) {
