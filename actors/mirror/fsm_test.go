@@ -36,7 +36,7 @@ func TestProbeTable(t *testing.T) {
 		name string
 		e    event
 	}{
-		{"session began", began{}}, {"session began, listed", began{Answered: true}}, {"session ended", ended{}},
+		{"session began", began{}}, {"session began, listed", began{Answered: true}},
 		{"marked", marked{}}, {"marked destroyed", marked{Destroyed: true}},
 		{"found", found{}}, {"missing", missing{}}, {"failed", failed{}}, {"failed, no session", failed{NoSession: true}},
 		{"stale", stale{}}, {"retry due", retryDue{}},
@@ -75,7 +75,7 @@ func TestRemovalTable(t *testing.T) {
 		{"removed", callDone{OK: true}}, {"not found", callDone{Class: messages.ClassNotFound}},
 		{"in use", callDone{Class: messages.ClassConflict}}, {"failed", callDone{Class: messages.ClassTransient}},
 		{"no session", callDone{NoSession: true, Class: messages.ClassTransient}},
-		{"object gone", objectGone{}}, {"remove due", removeDue{}}, {"online", online{}}, {"offline", offline{}},
+		{"object gone", objectGone{}}, {"remove due", removeDue{}}, {"online", online{}},
 	}
 	name := func(r removal) string {
 		if !r.Live {
@@ -133,9 +133,7 @@ func TestProbeSchedules(t *testing.T) {
 			switch rapid.IntRange(0, 10).Draw(t, "event") {
 			case 0:
 				step(began{})
-			case 1:
-				step(ended{})
-			case 2, 3:
+			case 1, 2, 3:
 				step(marked{Destroyed: rapid.Bool().Draw(t, "destroyed")})
 			case 4:
 				answer(found{})
@@ -199,7 +197,7 @@ func TestRemovalSchedules(t *testing.T) {
 			require.LessOrEqual(t, flying, 1)
 			r = next
 		}
-		events := []event{deleteAsked{}, recorded{OK: true}, recorded{}, removeDue{}, online{}, offline{},
+		events := []event{deleteAsked{}, recorded{OK: true}, recorded{}, removeDue{}, online{},
 			callDone{Class: messages.ClassConflict}, callDone{Class: messages.ClassTransient}, callDone{NoSession: true}}
 		for range rapid.IntRange(0, 40).Draw(t, "steps") {
 			step(events[rapid.IntRange(0, len(events)-1).Draw(t, "event")])

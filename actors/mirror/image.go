@@ -97,22 +97,18 @@ func imageNames(r dockerio.ImageRow) []string {
 //	restart   as object; its tags come with the next list
 type image struct {
 	owner
-	probe probe
 	// row is the newest list's word, facts what an inspect adds (it never changes for an id).
-	row     *dockerio.ImageRow
-	facts   *dockerio.Image
-	applied uint64
+	row   *dockerio.ImageRow
+	facts *dockerio.Image
 	// absent: the newest list did not have it.
 	absent     bool
-	pass       uint64
 	releasing  uint64
-	lane       calls.Lane
 	inspectErr string
 	reason     string
 }
 
 func newImage(d *Deps, ops *kindOps, id string, load bool) kit.Actor {
-	i := &image{owner: newOwner(d, ops, id, load), probe: newProbe(), lane: calls.Live}
+	i := &image{owner: newOwner(d, ops, id, load)}
 	i.identify = func(messages.Object) string {
 		if i.facts == nil || i.facts.LastTagTime.IsZero() {
 			return ""
@@ -257,22 +253,6 @@ func (i *image) replay(c *kit.Context) {
 	}
 }
 
-func (i *image) step(c *kit.Context, e event) {
-	next, effects := i.probe.apply(e)
-	i.probe = next
-	for _, eff := range effects {
-		switch eff := eff.(type) {
-		case inspect:
-			i.askInspect(c, i.lane)
-		case earnCredit:
-			c.After(creditEvery, creditBack{})
-		case degraded:
-			c.After(backoff(c, probeRetryMin, probeRetryMax, eff.Fails), retryDue{})
-			i.lane = calls.Retry
-		}
-	}
-}
-
 func (i *image) inspected(c *kit.Context, m inspectOutcome) {
 	if !i.probe.Asking {
 		return
@@ -347,13 +327,6 @@ func (i *image) release(c *kit.Context) {
 	if i.releasing != 0 && i.idle() {
 		c.Tell(i.ops.path, released{ID: i.id, Seq: i.releasing})
 		i.releasing = 0
-	}
-}
-
-func (i *image) passed(c *kit.Context) {
-	if i.pass != 0 {
-		c.Tell(i.ops.path, passed{ID: i.id, Pass: i.pass})
-		i.pass = 0
 	}
 }
 

@@ -22,17 +22,11 @@ import (
 //	restart   loses the message being handled; re-reads store and journal, then inspects
 type object struct {
 	owner
-	probe probe
-	// applied is the Seq of the newest answer applied: what started before is old.
-	applied uint64
-	// pass is the first pass that waits for an answer.
-	pass uint64
 	// auditing: the audit saw a difference that no event has told of.
 	auditing string
 	// settle counts the probes left after a death; series tells an old timer from a new one.
 	settle, series int
 	lastUses       *using
-	lane           calls.Lane
 }
 
 type settleDue struct{ series int }
@@ -41,7 +35,7 @@ type settleDue struct{ series int }
 var settleDelays = []time.Duration{100 * time.Millisecond, time.Second, 10 * time.Second}
 
 func newObject(d *Deps, ops *kindOps, id string, load bool) kit.Actor {
-	return &object{owner: newOwner(d, ops, id, load), probe: newProbe(), lane: calls.Live}
+	return &object{owner: newOwner(d, ops, id, load)}
 }
 
 // Receive implements kit.Actor.
@@ -181,23 +175,6 @@ func (o *object) replay(c *kit.Context) {
 	}
 }
 
-// step applies an event to the probe and performs what follows.
-func (o *object) step(c *kit.Context, e event) {
-	next, effects := o.probe.apply(e)
-	o.probe = next
-	for _, eff := range effects {
-		switch eff := eff.(type) {
-		case inspect:
-			o.askInspect(c, o.lane)
-		case earnCredit:
-			c.After(creditEvery, creditBack{})
-		case degraded:
-			c.After(backoff(c, probeRetryMin, probeRetryMax, eff.Fails), retryDue{})
-			o.lane = calls.Retry
-		}
-	}
-}
-
 // inspected takes the answer to the one question in flight.
 func (o *object) inspected(c *kit.Context, m inspectOutcome) {
 	if !o.probe.Asking {
@@ -280,12 +257,4 @@ func (o *object) settleDue(c *kit.Context, m settleDue) {
 		c.After(settleDelays[len(settleDelays)-o.settle], m)
 	}
 	o.step(c, marked{})
-}
-
-// passed tells the supervisor, once, that the pass need not wait for this object any more.
-func (o *object) passed(c *kit.Context) {
-	if o.pass != 0 {
-		c.Tell(o.ops.path, passed{ID: o.id, Pass: o.pass})
-		o.pass = 0
-	}
 }

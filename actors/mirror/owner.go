@@ -1,11 +1,8 @@
 package mirror
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -18,7 +15,6 @@ import (
 	"github.com/rdd-desktop/rdd/actors/journal"
 	"github.com/rdd-desktop/rdd/actors/kit"
 	"github.com/rdd-desktop/rdd/actors/store"
-	"github.com/rdd-desktop/rdd/dockerio"
 	"github.com/rdd-desktop/rdd/messages"
 )
 
@@ -41,11 +37,21 @@ type owner struct {
 	ops     *kindOps
 	id      string
 	session Session
+	probe   probe
+	// lane of the next inspect.
+	lane calls.Lane
+	// applied is the Seq of the newest answer applied: what started before is old.
+	applied uint64
+	// pass is the first pass that waits for an answer.
+	pass uint64
 	// loading: the journal has not told its open records yet.
 	loading bool
-	records map[string]journal.DeletionRecord
-	targets map[string]*target
-	commits map[uint64]*target
+	// inherited are the uids that were in the store when this incarnation began: only they prove that an open record speaks of
+	// what is there now. A uid seen later proves nothing, since the same name gets the same uid in the next serve.
+	inherited map[string]types.UID
+	records   map[string]journal.DeletionRecord
+	targets   map[string]*target
+	commits   map[uint64]*target
 	// finishing: nothing is left to own; the supervisor is told once the store knows.
 	finishing bool
 	// finished: the supervisor was told.
@@ -91,7 +97,7 @@ type (
 )
 
 func newOwner(d *Deps, ops *kindOps, id string, load bool) owner {
-	return owner{d: d, ops: ops, id: id, loading: load, targets: map[string]*target{}, commits: map[uint64]*target{}, identify: ops.identity}
+	return owner{d: d, ops: ops, id: id, probe: newProbe(), lane: calls.Live, loading: load, targets: map[string]*target{}, commits: map[uint64]*target{}, identify: ops.identity}
 }
 
 // start re-reads the inputs: the owner's resources from the store, its open records from the journal.
@@ -99,6 +105,10 @@ func (o *owner) start(c *kit.Context) {
 	for _, it := range o.d.Table.Load().OwnedBy(o.ops.kind.Name, o.id) {
 		t := o.target(it.Object.GetName(), "")
 		t.stored, t.want = it.Object, it.Object
+		if o.inherited == nil {
+			o.inherited = map[string]types.UID{}
+		}
+		o.inherited[t.name] = it.Object.GetUID()
 	}
 	if o.loading {
 		askRecords(c, o.ops)
@@ -113,51 +123,6 @@ func askRecords(c *kit.Context, ops *kindOps) {
 
 // loadOverdue: the journal should have answered by now.
 type loadOverdue struct{}
-
-// loaded keeps the records until the engine has answered whether they still speak of the same object.
-func (o *owner) loaded(c *kit.Context, m journal.Loaded) {
-	if m.Err != nil || !o.loading {
-		return // loadOverdue asks again
-	}
-	o.loading = false
-	o.records = map[string]journal.DeletionRecord{}
-	for _, e := range m.Entries {
-		rec, err := journal.DecodeDeletion(e)
-		if err != nil {
-			panic(fmt.Errorf("load deletions of %s %q: %w", o.ops.kind.Name, o.id, err))
-		}
-		if rec.Owner != o.id {
-			continue
-		}
-		o.records[rec.Name] = rec
-		if t := o.targets[rec.Name]; t != nil && t.stored != nil && t.stored.GetUID() == rec.UID {
-			delete(o.records, rec.Name) // the same incarnation, watched without a gap
-			t.deletedAt = &metav1.Time{Time: rec.Asked}
-			o.removal(c, t, replayed{})
-		}
-	}
-}
-
-// replay decides on the records left once the object is known: identity tells what this process has not seen itself.
-func (o *owner) replayRecords(c *kit.Context, identity string) {
-	for name, rec := range o.records {
-		delete(o.records, name)
-		t := o.targets[name]
-		if t == nil || rec.Identity != identity {
-			o.supersede(c, rec)
-			continue
-		}
-		t.replay, t.deletedAt = &rec, &metav1.Time{Time: rec.Asked}
-		o.removal(c, t, replayed{})
-	}
-}
-
-// supersede ends a deletion whose object cannot be proved to be the one it was asked for: not deleting wins.
-func (o *owner) supersede(c *kit.Context, rec journal.DeletionRecord) {
-	c.House.Events.Add(messages.HouseEvent{Type: messages.EventSuperseded, Actor: c.Path(),
-		Message: fmt.Sprintf("delete %s %q: Superseded/IdentityChanged: what the engine has now is not what it was asked for", rec.Kind, rec.Name)})
-	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(rec.Kind, rec.Name)}})
-}
 
 func (o *owner) target(name, ref string) *target {
 	t := o.targets[name]
@@ -345,194 +310,7 @@ func (o *owner) degrade(c *kit.Context, status metav1.ConditionStatus, reason, m
 	}
 }
 
-// askDelete is a client's request: precondition, journal, store, reply.
-func (o *owner) askDelete(c *kit.Context, m Delete) {
-	t := o.targets[m.Name]
-	sender := c.Sender()
-	switch {
-	case t == nil || t.stored == nil:
-		c.ReplyTo(sender, Deleted{Err: messages.NewError(messages.CodeNotFound, "delete", o.ops.kind.Name, m.Name, "not found")})
-		return
-	case m.UID != "" && types.UID(m.UID) != t.stored.GetUID():
-		c.ReplyTo(sender, Deleted{Err: messages.NewError(messages.CodeConflict, "delete", o.ops.kind.Name, m.Name,
-			fmt.Sprintf("its uid is %s, not %s", t.stored.GetUID(), m.UID))})
-		return
-	case t.rem.deleting():
-		t.replying = append(t.replying, sender)
-		o.flush(c, t)
-		return
-	}
-	t.asked = append(t.asked, sender)
-	o.removal(c, t, deleteAsked{})
-}
-
-// removal applies an event to t's deletion and performs what follows.
-func (o *owner) removal(c *kit.Context, t *target, e event) {
-	next, effects := t.rem.apply(e)
-	t.rem = next
-	for _, eff := range effects {
-		o.performRemoval(c, t, eff)
-	}
-}
-
-func (o *owner) performRemoval(c *kit.Context, t *target, eff effect) {
-	switch eff := eff.(type) {
-	case record:
-		o.recordDeletion(c, t)
-	case reject:
-		for _, pid := range t.asked {
-			c.ReplyTo(pid, Deleted{Err: messages.NewError(messages.CodeUnavailable, "delete", o.ops.kind.Name, t.name,
-				"the journal could not take it; nothing has been done")})
-		}
-		t.asked, t.deletedAt = nil, nil
-	case showDeleting:
-		o.showDeletion(c, t)
-		t.replying, t.asked = append(t.replying, t.asked...), nil
-		o.flush(c, t)
-	case callRemove:
-		o.callRemove(c, t)
-	case scheduleRemove:
-		c.After(backoff(c, removeRetryMin, removeRetryMax, eff.Tries), removeDueFor{name: t.name})
-	case watchBlockers:
-		// Each time anew: whoever keeps the index may have lost it.
-		t.watching = true
-		c.Tell(control.Containers, watchUsers{Ref: userRef{o.ops.kind.Name, o.id}, From: c.Path()})
-	case finishRemoval:
-		o.finishRemoval(c, t)
-	}
-}
-
-func (o *owner) recordDeletion(c *kit.Context, t *target) {
-	if t.deletedAt == nil {
-		t.deletedAt = &metav1.Time{Time: o.d.Now().UTC().Truncate(time.Second)}
-	}
-	token := c.Token()
-	o.commits[token] = t
-	c.Tell(control.Journal, journal.Commit{Token: token, Ops: []journal.Op{journal.PutDeletion(journal.DeletionRecord{
-		Kind: o.ops.kind.Name, Name: t.name, Owner: o.id, UID: t.stored.GetUID(), Asked: t.deletedAt.Time,
-		Identity: o.identify(t.stored), Created: t.stored.GetCreationTimestamp().Time,
-	})}})
-	c.After(loadAgain, commitOverdue{token: token})
-}
-
-// commitOverdue: a restart of the journal has lost the commit.
-type commitOverdue struct{ token uint64 }
-
-func (o *owner) commitAgain(c *kit.Context, m commitOverdue) {
-	if t := o.commits[m.token]; t != nil && t.stored != nil {
-		delete(o.commits, m.token)
-		o.recordDeletion(c, t)
-	}
-}
-
-func (o *owner) committed(c *kit.Context, m journal.Committed) {
-	if t := o.commits[m.Token]; t != nil {
-		delete(o.commits, m.Token)
-		o.removal(c, t, recorded{OK: m.Err == nil})
-	}
-}
-
-// showDeletion publishes the deletionTimestamp, and DeletionBlocked with reason and users.
-func (o *owner) showDeletion(c *kit.Context, t *target) {
-	obj := t.current()
-	if obj == nil {
-		return
-	}
-	if t.rem.Reason != "" {
-		message := t.rem.Message
-		if t.rem.Reason == messages.ReasonInUse && len(t.blockers) > 0 {
-			message = "in use by container " + strings.Join(t.blockers, ", ")
-		}
-		o.setCondition(obj, messages.ConditionDeletionBlocked, metav1.ConditionTrue, t.rem.Reason, message)
-	}
-	o.publish(c, t, obj)
-}
-
-func (o *owner) callRemove(c *kit.Context, t *target) {
-	if !o.ops.valid(o.id) { // a skeleton: nothing in the engine to remove
-		o.removal(c, t, callDone{OK: true})
-		return
-	}
-	ref, name, id, ops, deliver := t.ref, t.name, o.id, o.ops, c.Deliver()
-	o.d.Calls.Submit(calls.Call{
-		Key: calls.Key{Kind: ops.kind.Name, ID: name}, Lane: calls.Intent, Name: "remove", Actor: c.Path(), Changes: true,
-		Deadline: removeDeadline,
-		Do: func(ctx context.Context, e dockerio.Engine) (any, error) {
-			return nil, ops.remove(ctx, e, id, ref)
-		},
-		Done: func(out calls.Outcome) { deliverOutcome(deliver, out, removeOutcome{name: name, out: out}) },
-	})
-}
-
-// deliverOutcome sends msg to the owner that asked, or the panic of the call, which then is the owner's own.
-func deliverOutcome(deliver func(any), out calls.Outcome, msg any) {
-	if out.Panic != nil {
-		deliver(*out.Panic)
-		return
-	}
-	deliver(msg)
-}
-
-func (o *owner) removeDone(c *kit.Context, m removeOutcome) {
-	t := o.targets[m.name]
-	if t == nil {
-		return
-	}
-	e := callDone{OK: m.out.Err == nil}
-	if m.out.Err != nil {
-		err := messages.AsError(m.out.Err)
-		e.Class, e.Message, e.NoSession = err.Class, err.Error(), errors.Is(m.out.Err, calls.ErrNoSession)
-	}
-	o.removal(c, t, e)
-}
-
-// finishRemoval: the engine's object is gone by our doing or by itself; so goes the record, and the resource unless somebody else
-// holds it.
-func (o *owner) finishRemoval(c *kit.Context, t *target) {
-	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
-	o.unwatch(c, t)
-	if obj := t.current(); obj != nil && len(withFinalizer(obj.GetFinalizers(), false)) > 0 {
-		obj.SetConditions(messages.RemoveCondition(obj.Conditions(), messages.ConditionDeletionBlocked))
-		o.setCondition(obj, messages.ConditionDeletionBlocked, metav1.ConditionTrue, messages.ReasonForeignHolders,
-			"held by "+strings.Join(withFinalizer(obj.GetFinalizers(), false), ", "))
-		o.publish(c, t, obj)
-		return
-	}
-	o.forget(c, t, "")
-}
-
-// forget ends the resource and everything known of its deletion.
-func (o *owner) forget(c *kit.Context, t *target, reason string) {
-	o.unwatch(c, t)
-	t.rem, t.deletedAt, t.replay = removal{Live: t.rem.Live}, nil, nil
-	t.replying, t.asked = append(t.replying, t.asked...), nil
-	o.drop(c, t, reason)
-}
-
-func (o *owner) unwatch(c *kit.Context, t *target) {
-	if t.watching {
-		t.watching, t.blockers = false, nil
-		c.Tell(control.Containers, unwatchUsers{Ref: userRef{o.ops.kind.Name, o.id}, From: c.Path()})
-	}
-}
-
-// usersChanged wakes what waits for them. The first word only names them: what went before it is left to the retry clock.
-func (o *owner) usersChanged(c *kit.Context, m users) {
-	for _, t := range o.targets {
-		if !t.watching || t.rem.Phase != blocked {
-			continue
-		}
-		first := t.blockers == nil
-		fewer := !first && len(m.Names) < len(t.blockers)
-		t.blockers = append([]string{}, m.Names...)
-		o.showDeletion(c, t)
-		if fewer {
-			o.removal(c, t, removeDue{})
-		}
-	}
-}
-
-// sessions tells every deletion whether there is an engine to ask.
+// online tells every deletion whether there is an engine to ask.
 func (o *owner) online(c *kit.Context, s Session) {
 	o.session = s
 	for _, t := range o.targets {
@@ -579,4 +357,29 @@ func backoff(c *kit.Context, lo, hi time.Duration, tries int) time.Duration {
 		d = min(hi, lo<<max(0, tries-1))
 	}
 	return d/2 + time.Duration(c.House.Jitter()*float64(d/2))
+}
+
+// step applies an event to the probe and performs what follows.
+func (o *owner) step(c *kit.Context, e event) {
+	next, effects := o.probe.apply(e)
+	o.probe = next
+	for _, eff := range effects {
+		switch eff := eff.(type) {
+		case inspect:
+			o.askInspect(c, o.lane)
+		case earnCredit:
+			c.After(creditEvery, creditBack{})
+		case degraded:
+			c.After(backoff(c, probeRetryMin, probeRetryMax, eff.Fails), retryDue{})
+			o.lane = calls.Retry
+		}
+	}
+}
+
+// passed tells the supervisor, once, that the pass need not wait for this object any more.
+func (o *owner) passed(c *kit.Context) {
+	if o.pass != 0 {
+		c.Tell(o.ops.path, passed{ID: o.id, Pass: o.pass})
+		o.pass = 0
+	}
 }

@@ -25,12 +25,10 @@ const maxCredit = 2
 //	fresh idle+            session began, listed  present
 //	fresh idle+            marked destroyed       fresh idle+ destroyed
 //	present                session began          present asking         inspect
-//	present                session ended          present idle+
 //	present                marked                 present asking         inspect
 //	present                marked destroyed       present asking destroyed inspect
 //	fresh asking           session began          fresh asking+
 //	fresh asking           session began, listed  present asking
-//	fresh asking           session ended          fresh asking+
 //	fresh asking           marked                 fresh asking+
 //	fresh asking           marked destroyed       fresh asking+ destroyed
 //	fresh asking           found                  present                observed
@@ -46,7 +44,6 @@ const maxCredit = 2
 //	fresh asking+          failed, no session     fresh idle+
 //	fresh asking+          stale                  fresh asking           inspect
 //	present asking destroyed session began          present asking+ destroyed
-//	present asking destroyed session ended          present asking+ destroyed
 //	present asking destroyed marked                 present asking+ destroyed
 //	present asking destroyed marked destroyed       present asking+ destroyed
 //	present asking destroyed found                  present                observed
@@ -56,7 +53,6 @@ const maxCredit = 2
 //	present asking destroyed stale                  present asking destroyed inspect
 //	present waiting+       session began          present asking         inspect
 //	present waiting+       session began, listed  present
-//	present waiting+       session ended          present idle+
 //	present waiting+       marked                 present asking         inspect
 //	present waiting+       marked destroyed       present asking destroyed inspect
 //	present waiting+       retry due              present asking         inspect
@@ -84,7 +80,6 @@ type probe struct {
 type (
 	// began: a session began, whatever was known may be old; Answered: its list says all there is to know.
 	began  struct{ Answered bool }
-	ended  struct{}
 	marked struct{ Destroyed bool }
 	found  struct{}
 	// missing: the engine has no such object.
@@ -121,8 +116,6 @@ func (p probe) apply(e event) (probe, []effect) {
 		if e.Answered && !p.Destroyed {
 			p.Exist, p.Fails = present, 0
 		}
-	case ended:
-		p.Live, p.Dirty, p.Waiting = false, true, false
 	case marked:
 		p.Dirty, p.Waiting = true, false
 		p.Destroyed = p.Destroyed || e.Destroyed

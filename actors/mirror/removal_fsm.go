@@ -35,22 +35,17 @@ func (p removalPhase) String() string { return removalNames[p] }
 //	state                  event                  next                   effects
 //	none                   delete asked           recording              record
 //	none                   replayed               calling                showDeleting, callRemove
-//	none                   offline                none offline
 //	recording              recorded               calling                showDeleting, callRemove
 //	recording              journal refused        none                   reject
-//	recording              offline                recording offline
 //	calling                removed                removed                finishRemoval
 //	calling                not found              removed                finishRemoval
 //	calling                in use                 blocked                watchBlockers, showDeleting, scheduleRemove
 //	calling                failed                 blocked                showDeleting, scheduleRemove
 //	calling                no session             due offline            showDeleting
 //	calling                object gone            removed                finishRemoval
-//	calling                offline                calling offline
 //	blocked                object gone            removed                finishRemoval
 //	blocked                remove due             calling                callRemove
 //	blocked                online                 calling                callRemove
-//	blocked                offline                blocked offline        showDeleting
-//	removed                offline                removed offline
 //	none offline           delete asked           recording offline      record
 //	none offline           replayed               due offline            showDeleting
 //	none offline           online                 none
@@ -59,11 +54,9 @@ func (p removalPhase) String() string { return removalNames[p] }
 //	recording offline      online                 recording
 //	due offline            object gone            removed offline        finishRemoval
 //	due offline            online                 calling                callRemove
-//	due offline            offline                due offline            showDeleting
 //	blocked offline        object gone            removed offline        finishRemoval
 //	blocked offline        remove due             due offline
 //	blocked offline        online                 calling                callRemove
-//	blocked offline        offline                blocked offline        showDeleting
 //	removed offline        online                 removed
 //
 // END TABLE
@@ -96,9 +89,8 @@ type (
 	// objectGone: the engine's object is not there any more.
 	objectGone struct{}
 	removeDue  struct{} // the retry timer, or a blocker that went
-	// online and offline follow the session.
-	online  struct{}
-	offline struct{}
+	// online: there is a session.
+	online struct{}
 )
 
 // Effects of a removal.
@@ -123,12 +115,6 @@ func (r removal) apply(e event) (removal, []effect) {
 		r.Live = true
 		if r.Phase == blocked {
 			r.Phase, r.Tries = due, 0
-		}
-	case offline:
-		r.Live = false
-		if r.Phase == due || r.Phase == blocked {
-			r.Reason, r.Message = messages.ReasonEngineDown, "no session with the engine; it is tried when there is one"
-			out = append(out, showDeleting{})
 		}
 	case deleteAsked:
 		if r.Phase == noRemoval {

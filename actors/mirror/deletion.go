@@ -1,0 +1,252 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/rdd-desktop/rdd/actors/calls"
+	"github.com/rdd-desktop/rdd/actors/control"
+	"github.com/rdd-desktop/rdd/actors/journal"
+	"github.com/rdd-desktop/rdd/actors/kit"
+	"github.com/rdd-desktop/rdd/dockerio"
+	"github.com/rdd-desktop/rdd/messages"
+)
+
+// loaded keeps the records until the engine has answered whether they still speak of the same object.
+func (o *owner) loaded(c *kit.Context, m journal.Loaded) {
+	if m.Err != nil || !o.loading {
+		return // loadOverdue asks again
+	}
+	o.loading = false
+	defer func() { o.inherited = nil }()
+	o.records = map[string]journal.DeletionRecord{}
+	for _, e := range m.Entries {
+		rec, err := journal.DecodeDeletion(e)
+		if err != nil {
+			panic(fmt.Errorf("load deletions of %s %q: %w", o.ops.kind.Name, o.id, err))
+		}
+		if rec.Owner != o.id {
+			continue
+		}
+		o.records[rec.Name] = rec
+		if t := o.targets[rec.Name]; t != nil && t.stored != nil && o.inherited[rec.Name] == rec.UID {
+			delete(o.records, rec.Name) // the same incarnation, watched by this process without a gap
+			t.deletedAt = &metav1.Time{Time: rec.Asked}
+			o.removal(c, t, replayed{})
+		}
+	}
+}
+
+// replay decides on the records left once the object is known: identity tells what this process has not seen itself.
+func (o *owner) replayRecords(c *kit.Context, identity string) {
+	for name, rec := range o.records {
+		delete(o.records, name)
+		t := o.targets[name]
+		if t == nil || rec.Identity != identity {
+			o.supersede(c, rec)
+			continue
+		}
+		t.replay, t.deletedAt = &rec, &metav1.Time{Time: rec.Asked}
+		o.removal(c, t, replayed{})
+	}
+}
+
+// supersede ends a deletion whose object cannot be proved to be the one it was asked for: not deleting wins.
+func (o *owner) supersede(c *kit.Context, rec journal.DeletionRecord) {
+	c.House.Events.Add(messages.HouseEvent{Type: messages.EventSuperseded, Actor: c.Path(),
+		Message: fmt.Sprintf("delete %s %q: Superseded/IdentityChanged: what the engine has now is not what it was asked for", rec.Kind, rec.Name)})
+	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(rec.Kind, rec.Name)}})
+}
+
+// askDelete is a client's request: precondition, journal, store, reply.
+func (o *owner) askDelete(c *kit.Context, m Delete) {
+	t := o.targets[m.Name]
+	sender := c.Sender()
+	switch {
+	case t == nil || t.stored == nil:
+		c.ReplyTo(sender, Deleted{Err: messages.NewError(messages.CodeNotFound, "delete", o.ops.kind.Name, m.Name, "not found")})
+		return
+	case m.UID != "" && types.UID(m.UID) != t.stored.GetUID():
+		c.ReplyTo(sender, Deleted{Err: messages.NewError(messages.CodeConflict, "delete", o.ops.kind.Name, m.Name,
+			fmt.Sprintf("its uid is %s, not %s", t.stored.GetUID(), m.UID))})
+		return
+	case t.rem.deleting():
+		t.replying = append(t.replying, sender)
+		o.flush(c, t)
+		return
+	}
+	t.asked = append(t.asked, sender)
+	o.removal(c, t, deleteAsked{})
+}
+
+// removal applies an event to t's deletion and performs what follows.
+func (o *owner) removal(c *kit.Context, t *target, e event) {
+	next, effects := t.rem.apply(e)
+	t.rem = next
+	for _, eff := range effects {
+		o.performRemoval(c, t, eff)
+	}
+}
+
+func (o *owner) performRemoval(c *kit.Context, t *target, eff effect) {
+	switch eff := eff.(type) {
+	case record:
+		o.recordDeletion(c, t)
+	case reject:
+		for _, pid := range t.asked {
+			c.ReplyTo(pid, Deleted{Err: messages.NewError(messages.CodeUnavailable, "delete", o.ops.kind.Name, t.name,
+				"the journal could not take it; nothing has been done")})
+		}
+		t.asked, t.deletedAt = nil, nil
+	case showDeleting:
+		o.showDeletion(c, t)
+		t.replying, t.asked = append(t.replying, t.asked...), nil
+		o.flush(c, t)
+	case callRemove:
+		o.callRemove(c, t)
+	case scheduleRemove:
+		c.After(backoff(c, removeRetryMin, removeRetryMax, eff.Tries), removeDueFor{name: t.name})
+	case watchBlockers:
+		// Each time anew: whoever keeps the index may have lost it.
+		t.watching = true
+		c.Tell(control.Containers, watchUsers{Ref: userRef{o.ops.kind.Name, o.id}, From: c.Path()})
+	case finishRemoval:
+		o.finishRemoval(c, t)
+	}
+}
+
+func (o *owner) recordDeletion(c *kit.Context, t *target) {
+	if t.deletedAt == nil {
+		t.deletedAt = &metav1.Time{Time: o.d.Now().UTC().Truncate(time.Second)}
+	}
+	token := c.Token()
+	o.commits[token] = t
+	c.Tell(control.Journal, journal.Commit{Token: token, Ops: []journal.Op{journal.PutDeletion(journal.DeletionRecord{
+		Kind: o.ops.kind.Name, Name: t.name, Owner: o.id, UID: t.stored.GetUID(), Asked: t.deletedAt.Time,
+		Identity: o.identify(t.stored), Created: t.stored.GetCreationTimestamp().Time,
+	})}})
+	c.After(loadAgain, commitOverdue{token: token})
+}
+
+// commitOverdue: a restart of the journal has lost the commit.
+type commitOverdue struct{ token uint64 }
+
+func (o *owner) commitAgain(c *kit.Context, m commitOverdue) {
+	if t := o.commits[m.token]; t != nil && t.stored != nil {
+		delete(o.commits, m.token)
+		o.recordDeletion(c, t)
+	}
+}
+
+func (o *owner) committed(c *kit.Context, m journal.Committed) {
+	if t := o.commits[m.Token]; t != nil {
+		delete(o.commits, m.Token)
+		o.removal(c, t, recorded{OK: m.Err == nil})
+	}
+}
+
+// showDeletion publishes the deletionTimestamp, and DeletionBlocked with reason and users.
+func (o *owner) showDeletion(c *kit.Context, t *target) {
+	obj := t.current()
+	if obj == nil {
+		return
+	}
+	if t.rem.Reason != "" {
+		message := t.rem.Message
+		if t.rem.Reason == messages.ReasonInUse && len(t.blockers) > 0 {
+			message = "in use by container " + strings.Join(t.blockers, ", ")
+		}
+		o.setCondition(obj, messages.ConditionDeletionBlocked, metav1.ConditionTrue, t.rem.Reason, message)
+	}
+	o.publish(c, t, obj)
+}
+
+func (o *owner) callRemove(c *kit.Context, t *target) {
+	if !o.ops.valid(o.id) { // a skeleton: nothing in the engine to remove
+		o.removal(c, t, callDone{OK: true})
+		return
+	}
+	ref, name, id, ops, deliver := t.ref, t.name, o.id, o.ops, c.Deliver()
+	o.d.Calls.Submit(calls.Call{
+		Key: calls.Key{Kind: ops.kind.Name, ID: name}, Lane: calls.Intent, Name: "remove", Actor: c.Path(), Changes: true,
+		Deadline: removeDeadline,
+		Do: func(ctx context.Context, e dockerio.Engine) (any, error) {
+			return nil, ops.remove(ctx, e, id, ref)
+		},
+		Done: func(out calls.Outcome) { deliverOutcome(deliver, out, removeOutcome{name: name, out: out}) },
+	})
+}
+
+// deliverOutcome sends msg to the owner that asked, or the panic of the call, which then is the owner's own.
+func deliverOutcome(deliver func(any), out calls.Outcome, msg any) {
+	if out.Panic != nil {
+		deliver(*out.Panic)
+		return
+	}
+	deliver(msg)
+}
+
+func (o *owner) removeDone(c *kit.Context, m removeOutcome) {
+	t := o.targets[m.name]
+	if t == nil {
+		return
+	}
+	e := callDone{OK: m.out.Err == nil}
+	if m.out.Err != nil {
+		err := messages.AsError(m.out.Err)
+		e.Class, e.Message, e.NoSession = err.Class, err.Error(), errors.Is(m.out.Err, calls.ErrNoSession)
+	}
+	o.removal(c, t, e)
+}
+
+// finishRemoval: the engine's object is gone by our doing or by itself; so goes the record, and the resource unless somebody else
+// holds it.
+func (o *owner) finishRemoval(c *kit.Context, t *target) {
+	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
+	o.unwatch(c, t)
+	if obj := t.current(); obj != nil && len(withFinalizer(obj.GetFinalizers(), false)) > 0 {
+		obj.SetConditions(messages.RemoveCondition(obj.Conditions(), messages.ConditionDeletionBlocked))
+		o.setCondition(obj, messages.ConditionDeletionBlocked, metav1.ConditionTrue, messages.ReasonForeignHolders,
+			"held by "+strings.Join(withFinalizer(obj.GetFinalizers(), false), ", "))
+		o.publish(c, t, obj)
+		return
+	}
+	o.forget(c, t, "")
+}
+
+// forget ends the resource and everything known of its deletion.
+func (o *owner) forget(c *kit.Context, t *target, reason string) {
+	o.unwatch(c, t)
+	t.rem, t.deletedAt, t.replay = removal{Live: t.rem.Live}, nil, nil
+	t.replying, t.asked = append(t.replying, t.asked...), nil
+	o.drop(c, t, reason)
+}
+
+func (o *owner) unwatch(c *kit.Context, t *target) {
+	if t.watching {
+		t.watching, t.blockers = false, nil
+		c.Tell(control.Containers, unwatchUsers{Ref: userRef{o.ops.kind.Name, o.id}, From: c.Path()})
+	}
+}
+
+// usersChanged wakes what waits for them. The first word only names them: what went before it is left to the retry clock.
+func (o *owner) usersChanged(c *kit.Context, m users) {
+	for _, t := range o.targets {
+		if !t.watching || t.rem.Phase != blocked {
+			continue
+		}
+		first := t.blockers == nil
+		fewer := !first && len(m.Names) < len(t.blockers)
+		t.blockers = append([]string{}, m.Names...)
+		o.showDeletion(c, t)
+		if fewer {
+			o.removal(c, t, removeDue{})
+		}
+	}
+}
