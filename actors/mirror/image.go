@@ -160,7 +160,7 @@ func (i *image) Receive(c *kit.Context, msg any) {
 		i.writes(c, m)
 	}
 	i.release(c)
-	i.finishIfIdle(c)
+	i.endTurn(c)
 }
 
 func (i *image) observe(c *kit.Context, m observe) {
@@ -191,7 +191,7 @@ func (i *image) observe(c *kit.Context, m observe) {
 		i.step(c, marked{})
 	}
 	if answered || i.probe.known() {
-		i.passed(c)
+		i.passed()
 	}
 }
 
@@ -289,7 +289,7 @@ func (i *image) inspected(c *kit.Context, m inspectOutcome) {
 		c.Label(i.reason, fmt.Sprintf("%d tries: %v", i.probe.Fails, err))
 		i.degrade(c, metav1.ConditionFalse, i.reason, i.inspectErr)
 	}
-	i.passed(c)
+	i.passed()
 }
 
 // vanish: the engine has no such image any more.

@@ -82,7 +82,7 @@ func (o *object) Receive(c *kit.Context, msg any) {
 	default:
 		o.writes(c, m)
 	}
-	o.finishIfIdle(c)
+	o.endTurn(c)
 }
 
 // observe takes in everything new at once, then takes the next.
@@ -102,7 +102,7 @@ func (o *object) observe(c *kit.Context, m observe) {
 		o.finished, m.Changed = false, true
 	}
 	if !o.ops.valid(o.id) {
-		o.passed(c)
+		o.passed()
 		return
 	}
 	switch {
@@ -128,7 +128,7 @@ func (o *object) observe(c *kit.Context, m observe) {
 		o.step(c, marked{Destroyed: m.Destroyed && o.ops.recreates})
 	}
 	if answered || o.probe.known() {
-		o.passed(c)
+		o.passed()
 	}
 }
 
@@ -213,7 +213,7 @@ func (o *object) inspected(c *kit.Context, m inspectOutcome) {
 		}
 		o.degrade(c, metav1.ConditionFalse, reason, err.Error())
 	}
-	o.passed(c)
+	o.passed()
 }
 
 func (o *object) sawObject(c *kit.Context, t *target, seen any) {

@@ -42,8 +42,9 @@ type owner struct {
 	lane calls.Lane
 	// applied is the Seq of the newest answer applied: what started before is old.
 	applied uint64
-	// pass is the first pass that waits for an answer.
-	pass uint64
+	// pass is the first pass that waits for an answer; passDue: it has one, and is told when the store has it too.
+	pass    uint64
+	passDue bool
 	// loading: the journal has not told its open records yet.
 	loading bool
 	// inherited are the uids that were in the store when this incarnation began: only they prove that an open record speaks of
@@ -376,10 +377,14 @@ func (o *owner) step(c *kit.Context, e event) {
 	}
 }
 
-// passed tells the supervisor, once, that the pass need not wait for this object any more.
-func (o *owner) passed(c *kit.Context) {
-	if o.pass != 0 {
+// passed notes that the pass need not wait for an answer of this object any more.
+func (o *owner) passed() { o.passDue = o.pass != 0 }
+
+// endTurn is the last step of each turn: what waited for the store to know everything.
+func (o *owner) endTurn(c *kit.Context) {
+	if o.passDue && o.idle() {
 		c.Tell(o.ops.path, passed{ID: o.id, Pass: o.pass})
-		o.pass = 0
+		o.pass, o.passDue = 0, false
 	}
+	o.finishIfIdle(c)
 }
