@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -99,6 +100,25 @@ func TestAtAShell(t *testing.T) {
 	require.Empty(t, s.run(`rdd ctl get container/web -o jsonpath="{.metadata.annotations['containers\.rancherdesktop\.io/action']}"`))
 	require.Contains(t, s.run(`rdd ctl wait container/web --for=jsonpath='{.status.status}'=running --timeout 5s`), "condition met")
 	require.Contains(t, s.run(`rdd ctl wait container/web --for=condition=Running --timeout 5s`), "condition met")
+
+	// Of seventeen ids two begin alike: which one is meant is the user's to say.
+	for i := range 16 {
+		e.Docker(t, "create", "--name", fmt.Sprint("other", i), "busybox", "true")
+	}
+	first := map[byte]int{}
+	for _, id := range strings.Fields(e.Docker(t, "ps", "-aq", "--no-trunc")) {
+		first[id[0]]++
+	}
+	for c, n := range first {
+		if n > 1 {
+			out, err := s.command("rdd ctl get container/" + string(c)).CombinedOutput()
+			var exit *exec.ExitError
+			require.ErrorAs(t, err, &exit)
+			require.Equal(t, 2, exit.ExitCode())
+			require.Contains(t, string(out), "ambiguous")
+			break
+		}
+	}
 
 	// A namespace that is deleted comes back, and no container goes with it.
 	uid := s.run("rdd ctl get ns/moby -o jsonpath={.metadata.uid}")

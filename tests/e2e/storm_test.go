@@ -82,22 +82,26 @@ func TestAStuckImageDelaysNoOtherDeletion(t *testing.T) {
 	e.Docker(t, "create", "--name", "holder", "busybox", "true")
 	h := start(t, e, e.Host(), supervisor.Intervals{}).settled()
 	var without, with []time.Duration
-	for range 3 {
+	for range 5 { // in turn, so that a machine that gets slower does so for both
 		without = append(without, h.deleteAll(50))
-	}
-	_, err := h.client.Delete(t.Context(), messages.DeleteRequest{Kind: "image", Name: "busybox:latest"})
-	require.NoError(t, err)
-	h.within(patience, "blocked", func() bool {
-		return h.condition("image", "busybox:latest", messages.ConditionDeletionBlocked).Reason == messages.ReasonInUse
-	})
-	for range 3 {
+		_, err := h.client.Delete(t.Context(), messages.DeleteRequest{Kind: "image", Name: "busybox:latest"})
+		require.NoError(t, err)
+		h.within(patience, "blocked", func() bool {
+			return h.condition("image", "busybox:latest", messages.ConditionDeletionBlocked).Reason == messages.ReasonInUse
+		})
 		with = append(with, h.deleteAll(50))
+		// The image goes with its user; both come back for the next round.
+		e.Docker(t, "rm", "holder")
+		h.within(patience, "the image is gone", func() bool { return h.get("image", "busybox:latest") == nil })
+		e.ImportBusybox(t, "busybox:latest")
+		e.Docker(t, "create", "--name", "holder", "busybox", "true")
+		h.within(patience, "both are back", func() bool { return h.get("image", "busybox:latest") != nil && h.container("holder") != nil })
 	}
 	slices.Sort(without)
 	slices.Sort(with)
-	t.Logf("50 volumes and 50 containers: %s without, %s with a stuck image: ratio %.2f", without[1].Round(time.Millisecond),
-		with[1].Round(time.Millisecond), float64(with[1])/float64(without[1]))
-	require.Less(t, with[1], without[1]*3/2)
+	t.Logf("50 volumes and 50 containers: %s without, %s with a stuck image: ratio %.2f", without[2].Round(time.Millisecond),
+		with[2].Round(time.Millisecond), float64(with[2])/float64(without[2]))
+	require.Less(t, with[2], without[2]*3/2, "the goal is 1.2; a noisy machine gets more")
 	e.Clean(t)
 }
 
