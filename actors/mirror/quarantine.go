@@ -181,9 +181,9 @@ func (f *family) deletionRecorded(c *kit.Context, a askedDeletion, err error) {
 
 // label shows the family in the tree.
 func (f *family) label(c *kit.Context) {
-	detail := fmt.Sprintf("%d children", len(f.kids))
+	state, detail := fmt.Sprintf("%d children", len(f.kids)), ""
 	if f.repairs > 0 {
-		detail += fmt.Sprintf(", %d repairs", f.repairs)
+		detail = fmt.Sprintf("%d repairs", f.repairs)
 	}
-	c.Label("", detail)
+	c.Label(state, detail)
 }

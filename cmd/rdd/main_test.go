@@ -162,7 +162,7 @@ func TestRenderTree(t *testing.T) {
 	at := metav1.NewMicroTime(now.Add(-2 * time.Hour))
 	root := &messages.TreeNode{Path: "rdd", State: "up 6d4h", Children: []messages.TreeNode{
 		{Path: "rdd/engine", State: "Live", Restarts: 3, Last: "stream closed", LastAt: &at},
-		{Path: "rdd/containers"},
+		{Path: "rdd/containers", State: "5 children"},
 	}}
 	for i := range 5 {
 		root.Children[1].Children = append(root.Children[1].Children,

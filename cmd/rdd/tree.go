@@ -16,8 +16,6 @@ import (
 )
 
 const (
-	// smallFamily is how many children are shown without folding.
-	smallFamily = 3
 	// oddChildren is how many unusual children of a folded family are shown.
 	oddChildren = 10
 	treePause   = time.Second
@@ -104,7 +102,7 @@ func renderTree(root *messages.TreeNode, all bool, now time.Time) string {
 
 func treeLines(to []treeLine, n *messages.TreeNode, head, below string, all bool, now time.Time) []treeLine {
 	shown, hidden := n.Children, 0
-	folded := !all && below != "" && len(n.Children) > smallFamily
+	folded := !all && strings.HasSuffix(n.State, " children") // a supervisor of objects says how many it has
 	if folded {
 		shown = slices.DeleteFunc(slices.Clone(n.Children), usual)
 		if len(shown) > oddChildren {
@@ -112,7 +110,7 @@ func treeLines(to []treeLine, n *messages.TreeNode, head, below string, all bool
 			shown = shown[:oddChildren]
 		}
 	}
-	to = append(to, nodeLine(n, head, folded, now))
+	to = append(to, nodeLine(n, head, now))
 	if below == "" {
 		below = "\x00"
 	}
@@ -130,11 +128,8 @@ func treeLines(to []treeLine, n *messages.TreeNode, head, below string, all bool
 	return to
 }
 
-func nodeLine(n *messages.TreeNode, head string, folded bool, now time.Time) treeLine {
+func nodeLine(n *messages.TreeNode, head string, now time.Time) treeLine {
 	l := treeLine{name: head + nodeName(n.Path), state: n.State, restarts: "restarts " + strconv.Itoa(n.Restarts)}
-	if folded {
-		l.state = strings.TrimSpace(n.State + " " + strconv.Itoa(len(n.Children)) + " children")
-	}
 	var rest []string
 	if n.Last != "" {
 		last := "last: " + firstLine(n.Last)
