@@ -36,7 +36,7 @@ test: ## everything: format, vet for three systems, lint, all tests with the rac
 	@$(MAKE) setup
 	@RDD_IN_MAKE_TEST=1 $(MAKE) check </dev/null
 	@$(GO) build -o bin/suite$(GOEXE) ./tests/suite
-	@RDD_IN_MAKE_TEST=1 bin/suite$(GOEXE) -started $(STARTED) -limit 14m </dev/null
+	@RDD_IN_MAKE_TEST=1 bin/suite$(GOEXE) -started $(STARTED) -limit 30m </dev/null
 
 .PHONY: check
 check: format vet lint
