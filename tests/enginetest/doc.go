@@ -2,7 +2,7 @@
 // client.
 //
 // A private engine shares nothing with the machine's own Docker: data root, exec root, pid file, socket, engine id, cgroup and
-// bridge are its own, iptables and IP forwarding are left alone unless asked for, and [Engine.Close] removes every trace. An
+// bridge are its own, iptables and IP forwarding are left alone, and [Engine.Close] removes every trace. An
 // engine whose test process died without closing it is removed by the next [Start] on the machine, or by [Sweep].
 //
 // A suite that needs an engine looks like this:

@@ -4,86 +4,34 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/rdd-desktop/rdd/vmdriver/native/host"
 )
 
 func TestMain(m *testing.M) { Main(m) }
 
-// traces is what an engine could leave behind on the machine.
-type traces struct {
-	Processes, Mounts, Links, Rules, Cgroups, Files, ShimSockets []string
-}
-
-// observe collects the traces on the machine. An engine of a neighbouring test binary may come and go meanwhile, so that only
-// what concerns our own engines is looked at.
-func observe(t *testing.T, engines ...*Engine) traces {
-	t.Helper()
-	var found traces
-	for _, e := range engines {
-		for _, r := range scan() {
-			if r.mentions(e.dir) {
-				found.Processes = append(found.Processes, strings.Join(r.args, " "))
-			}
-		}
-		for _, p := range e.processes() {
-			found.Processes = append(found.Processes, fmt.Sprint(p))
-		}
-		found.Mounts = append(found.Mounts, mounts(e.dir)...)
-		links, err := os.ReadDir("/sys/class/net")
-		require.NoError(t, err)
-		for _, l := range links {
-			if strings.HasPrefix(l.Name(), e.rec.Bridge) || strings.HasPrefix(l.Name(), "veth") {
-				found.Links = append(found.Links, l.Name())
-			}
-		}
-		for _, tool := range []string{"iptables-save", "ip6tables-save"} {
-			out, _ := exec.Command(tool).Output()
-			for line := range strings.Lines(string(out)) {
-				if strings.Contains(line, e.rec.Bridge) || strings.Contains(line, e.rec.Subnet+".") {
-					found.Rules = append(found.Rules, line)
-				}
-			}
-		}
-		found.Cgroups = append(found.Cgroups, cgroups(e.rec.Cgroup)...)
-		if _, err := os.Stat(e.dir); err == nil {
-			found.Files = append(found.Files, e.dir)
-		}
-		found.ShimSockets = append(found.ShimSockets, e.shimSockets()...)
-	}
-	return found
-}
-
-// requireGone waits a moment for what the kernel removes on its own time (the network devices of a dead container) and then wants
-// nothing left.
+// requireGone wants no trace of our own engines; those of a neighbouring test binary may come and go meanwhile.
 func requireGone(t *testing.T, sockets []string, engines ...*Engine) {
 	t.Helper()
-	neighbours := vethNames()
-	var left traces
-	require.Eventually(t, func() bool {
-		left = observe(t, engines...)
-		left.Links = slices.DeleteFunc(left.Links, func(l string) bool { return slices.Contains(neighbours, l) })
-		return len(left.Processes)+len(left.Mounts)+len(left.Links)+len(left.Rules)+len(left.Cgroups)+len(left.Files) == 0
-	}, 5*time.Second, 10*time.Millisecond, "left behind: %+v", &left)
+	for _, e := range engines {
+		var left host.Traces
+		// The kernel removes some on its own time.
+		require.Eventually(t, func() bool { left = e.onHost().Traces(); return left.Empty() }, 5*time.Second, 10*time.Millisecond,
+			"left behind: %+v", &left)
+		require.NoDirExists(t, e.dir)
+	}
 	for _, s := range sockets {
 		require.NoFileExists(t, s)
 	}
-}
-
-// vethNames lists container ends that hang on a bridge: those of other engines, once ours is gone.
-func vethNames() []string {
-	found, _ := filepath.Glob("/sys/class/net/veth*/master")
-	for i, f := range found {
-		found[i] = filepath.Base(filepath.Dir(f))
-	}
-	return found
 }
 
 func startedAt(t *testing.T, e *Engine, container string) string {
@@ -163,46 +111,32 @@ func TestEnginesHaveTheirOwnIdentity(t *testing.T) {
 func TestCloseLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	filter := func() string {
-		out, _ := exec.Command("sh", "-c", "iptables-save -t filter; iptables-save -t nat").Output()
+		out, _ := exec.Command("iptables-save").Output()
 		return string(out)
 	}
-	hadChains := strings.Contains(filter(), "DOCKER")
-	t.Cleanup(func() { // when all engines of this test are closed
-		if hadChains || filterUser() {
-			t.Log("another dockerd uses the packet filter: the shared chains are left to it")
-			return
-		}
-		require.NotContains(t, filter(), "DOCKER")
-	})
 	for _, c := range []struct {
 		name    string
 		options Options
 		last    func(*testing.T, *Engine)
 	}{
 		{"running", Options{}, func(*testing.T, *Engine) {}},
-		{"with packet filter rules", Options{IPTables: true}, func(t *testing.T, e *Engine) {
-			require.NotEmpty(t, observe(t, e).Rules)
-		}},
 		{"killed", Options{LiveRestore: true}, func(t *testing.T, e *Engine) { require.NoError(t, e.Kill()) }},
-		{"killed with packet filter rules", Options{IPTables: true}, func(t *testing.T, e *Engine) { require.NoError(t, e.Kill()) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if !c.options.IPTables { // who shares the chains leaves them to the other: these go one after the other
-				t.Parallel()
-			}
+			t.Parallel()
 			e := New(t, c.options)
 			e.ImportBusybox(t, "busybox")
 			e.Docker(t, "network", "create", "net")
 			e.Docker(t, "run", "-d", "--name", "web", "-p", "127.0.0.1::80", "-v", "data:/data", "busybox", "sleep", "1000")
 			e.Docker(t, "run", "-d", "--name", "other", "--network", "net", "busybox", "sh", "-c", "trap : TERM; sleep 1000")
-			sockets := e.shimSockets()
+			sockets := host.ShimSockets(e.execRoot())
 			require.Len(t, sockets, 2)
-			seen := observe(t, e)
+			seen := e.onHost().Traces()
 			require.NotEmpty(t, seen.Processes)
 			require.NotEmpty(t, seen.Mounts)
 			require.NotEmpty(t, seen.Links)
 			require.NotEmpty(t, seen.Cgroups)
-			bridges := append(e.networkBridges(), e.Bridge())
+			bridges := append(host.NetworkBridges(e.dataRoot()), e.Bridge())
 			require.Len(t, bridges, 2)
 			c.last(t, e)
 
@@ -241,36 +175,11 @@ func TestEngineOfADeadTestIsSwept(t *testing.T) {
 	content, err := os.ReadFile(orphan.recordFile())
 	if err == nil { // a neighbouring test binary may have been faster
 		require.NoError(t, json.Unmarshal(content, &orphan.rec))
-		require.NotEmpty(t, observe(t, orphan).Processes)
+		require.NotEmpty(t, orphan.onHost().Traces().Processes)
 	} else {
-		orphan.rec.Bridge, orphan.rec.Subnet = "rddt"+filepath.Base(orphan.dir), "10.213.x"
+		orphan.rec.Bridge, orphan.rec.Subnet = "rddt"+filepath.Base(orphan.dir), netip.MustParsePrefix("10.215.240.0/20")
 	}
 
 	require.NoError(t, Sweep())
 	requireGone(t, nil, orphan)
-}
-
-func TestSignalOnlyTheSameProcess(t *testing.T) {
-	command := exec.CommandContext(t.Context(), "sleep", "1000")
-	require.NoError(t, command.Start())
-	p, err := identify(command.Process.Pid)
-	require.NoError(t, err)
-	require.True(t, p.alive())
-
-	stranger := process{PID: p.PID, Start: p.Start - 1}
-	require.False(t, stranger.alive())
-	require.NoError(t, kill([]process{stranger}))
-	require.True(t, p.alive(), "a process with another start time was signalled")
-
-	require.NoError(t, kill([]process{p}))
-	require.Error(t, command.Wait())
-	require.False(t, p.alive())
-	require.NoError(t, kill([]process{p, {}}), "of an ended process")
-}
-
-func TestParseRoutes(t *testing.T) {
-	table := "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n" +
-		"eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n" +
-		"br0\t0007D50A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
-	require.Equal(t, "[10.213.7.0/24]", fmt.Sprint(parseRoutes(table)))
 }

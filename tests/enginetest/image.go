@@ -20,26 +20,26 @@ import (
 )
 
 // ImportBusybox makes a runnable image of the machine's busybox under the given reference ("busybox:latest") and returns its id.
-func (e *Engine) ImportBusybox(t testing.TB, tag string) string {
+func (c *Client) ImportBusybox(t testing.TB, tag string) string {
 	t.Helper()
-	return e.ImportImage(t, tag, "")
+	return c.ImportImage(t, tag, "")
 }
 
-// ImportImage is [Engine.ImportBusybox] with a file /marker of the given content in the image. Each call makes a new image id: an
+// ImportImage is [Client.ImportBusybox] with a file /marker of the given content in the image. Each call makes a new image id: an
 // import carries its time.
-func (e *Engine) ImportImage(t testing.TB, tag, marker string) string {
+func (c *Client) ImportImage(t testing.TB, tag, marker string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	id, err := e.Import(ctx, tag, marker)
+	id, err := c.Import(ctx, tag, marker)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return id
 }
 
-// Import is [Engine.ImportImage] for code without a test.
-func (e *Engine) Import(ctx context.Context, tag, marker string) (string, error) {
+// Import is [Client.ImportImage] for code without a test.
+func (c *Client) Import(ctx context.Context, tag, marker string) (string, error) {
 	rootfs, err := busyboxTree()
 	if err != nil {
 		return "", fmt.Errorf("import image %q: %w", tag, err)
@@ -64,7 +64,7 @@ func (e *Engine) Import(ctx context.Context, tag, marker string) (string, error)
 		return "", err
 	}
 	body := io.MultiReader(bytes.NewReader(rootfs), &end)
-	reply, err := e.API(ctx, http.MethodPost, "/images/create?"+query.Encode(), body)
+	reply, err := c.API(ctx, http.MethodPost, "/images/create?"+query.Encode(), body)
 	if err != nil {
 		return "", fmt.Errorf("import image %q: %w", tag, err)
 	}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+
+	"github.com/rdd-desktop/rdd/vmdriver/native/host"
 )
 
 // packages of Debian, by the command that is missing without them.
@@ -28,7 +30,7 @@ func Install(ctx context.Context, out io.Writer) error {
 	}
 	var missing []string
 	for _, p := range packages {
-		if _, err := lookPath(p.command); err != nil {
+		if _, err := host.LookPath(p.command); err != nil {
 			missing = append(missing, p.pkg)
 		}
 	}
@@ -41,7 +43,7 @@ func Install(ctx context.Context, out io.Writer) error {
 	if err := InstallPackages(ctx, out, missing...); err != nil {
 		return errors.Join(reason, err)
 	}
-	if _, err := lookPath("docker"); err != nil { // from Debian 13 on the CLI is a package of its own
+	if _, err := host.LookPath("docker"); err != nil { // from Debian 13 on the CLI is a package of its own
 		if err := InstallPackages(ctx, out, "docker-cli"); err != nil {
 			return errors.Join(reason, err)
 		}

@@ -2,66 +2,31 @@ package enginetest
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
-)
 
-// The capabilities a dockerd cannot do without.
-const (
-	capNetAdmin = 12
-	capSysAdmin = 21
+	"github.com/rdd-desktop/rdd/vmdriver/native/host"
 )
 
 // Available tells why no private dockerd can be started here; nil when one can.
 func Available() error {
-	if os.Geteuid() != 0 {
-		return errors.New("a private dockerd needs root")
-	}
-	for _, need := range []struct{ command, pkg string }{
-		{"dockerd", "docker.io"}, {"containerd", "containerd"}, {"runc", "runc"}, {"docker", "docker.io"},
-		{"ip", "iproute2"}, {"iptables", "iptables"},
-	} {
-		if _, err := lookPath(need.command); err != nil {
-			return fmt.Errorf("there is no %s (Debian: apt-get install %s)", need.command, need.pkg)
-		}
-	}
-	if _, err := staticBusybox(); err != nil {
+	if err := host.Missing(); err != nil {
 		return err
 	}
-	status, _ := os.ReadFile("/proc/self/status")
-	_, rest, _ := strings.Cut(string(status), "\nCapEff:")
-	line, _, _ := strings.Cut(rest, "\n")
-	capabilities, err := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
-	if err != nil {
-		return fmt.Errorf("read our capabilities: %w", err)
+	if _, err := host.LookPath("docker"); err != nil {
+		return errors.New("there is no docker (Debian: apt-get install docker.io)")
 	}
-	if capabilities&(1<<capNetAdmin) == 0 || capabilities&(1<<capSysAdmin) == 0 {
-		return errors.New("a private dockerd needs the capabilities NET_ADMIN and SYS_ADMIN (a privileged container has them)")
-	}
-	return nil
-}
-
-// lookPath finds a command also in the folders that hold administrators' tools and may be missing from PATH.
-func lookPath(name string) (string, error) {
-	path, err := exec.LookPath(name)
-	if err == nil {
-		return path, nil
-	}
-	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin"} {
-		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return path, nil
-		}
-	}
-	return "", err
+	_, err := staticBusybox()
+	return err
 }
 
 // Start starts a private engine and waits until it answers. The caller must Close it. Engines of dead test processes are removed
@@ -95,42 +60,8 @@ func base() string {
 	return filepath.Join(parent, "rdd-engines-"+strconv.Itoa(os.Geteuid()))
 }
 
-// lockBase makes and locks the directory of all engines: one process at a time picks names and subnets, or removes what a dead one
-// left.
-func lockBase() (unlock func(), err error) {
-	for {
-		if err := os.Mkdir(base(), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-			return nil, err
-		}
-		dir, err := os.Open(base())
-		if errors.Is(err, os.ErrNotExist) {
-			continue // removed by the last engine's Close
-		}
-		if err != nil {
-			return nil, err
-		}
-		if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
-			dir.Close()
-			return nil, fmt.Errorf("lock %s: %w", base(), err)
-		}
-		locked, err := dir.Stat()
-		if err != nil {
-			dir.Close()
-			return nil, err
-		}
-		if owner := locked.Sys().(*syscall.Stat_t).Uid; int(owner) != os.Geteuid() {
-			dir.Close()
-			return nil, fmt.Errorf("%s belongs to the user %d", base(), owner)
-		}
-		if now, err := os.Lstat(base()); err == nil && os.SameFile(locked, now) {
-			return func() {
-				_ = os.Remove(base()) // only when it is empty
-				dir.Close()
-			}, nil
-		}
-		dir.Close()
-	}
-}
+// lockBase makes and locks the directory of all engines: one process at a time picks names, or removes what a dead one left.
+func lockBase() (unlock func(), err error) { return host.LockDir(base()) }
 
 // prepare makes all that one dockerd needs: directory, record, bridge, configuration file.
 func (e *Engine) prepare() error {
@@ -140,33 +71,22 @@ func (e *Engine) prepare() error {
 	}
 	defer unlock()
 	_ = sweep() // what a dead test left does not stand in our way; Sweep reports the errors
-	id := randomName(3)
+	id := strings.ToLower(rand.Text()[:6])
 	dir := filepath.Join(base(), id)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	e.dir = dir
-	owner, err := identify(os.Getpid())
+	e.dir, e.Client = dir, *At(filepath.Join(dir, "d.sock"), dir)
+	owner, err := host.Identify(os.Getpid())
 	if err != nil {
 		return err
 	}
-	subnet, err := freeSubnet()
-	if err != nil {
-		return err
-	}
-	e.rec = record{
-		Boot: bootID(), Owner: owner, Bridge: "rddt" + id, Subnet: subnet, Cgroup: "/rddt" + id,
-		IPTables: e.opts.IPTables,
-	}
-	if e.opts.IPTables && !hasSharedChains() {
-		if err := os.WriteFile(chainsFile(), nil, 0o600); err != nil {
-			return err
-		}
-	}
+	e.rec = record{Boot: host.BootID(), Owner: owner, Bridge: "rddt" + id, Cgroup: "/rddt" + id}
 	if err := e.save(); err != nil {
 		return err
 	}
-	if err := addBridge(e.rec.Bridge, e.rec.Subnet); err != nil {
+	e.rec.Subnet, err = host.Take(host.Claim{Dir: e.dir, Bridge: e.rec.Bridge})
+	if err != nil {
 		return err
 	}
 	config := map[string]any{
@@ -176,14 +96,15 @@ func (e *Engine) prepare() error {
 		"hosts":        []string{e.Host()},
 		"bridge":       e.rec.Bridge,
 		"live-restore": e.opts.LiveRestore,
-		"iptables":     e.opts.IPTables,
-		"ip-masq":      e.opts.IPTables,
+		"iptables":     false,
+		"ip-masq":      false,
 		// Otherwise dockerd turns forwarding on for the whole host, and makes DROP the policy of its FORWARD chain.
-		"ip-forward":    false,
-		"cgroup-parent": e.rec.Cgroup,
-		"exec-opts":     []string{"native.cgroupdriver=cgroupfs"},
+		"ip-forward":            false,
+		"default-address-pools": []map[string]any{{"base": e.rec.Subnet.String(), "size": 24}},
+		"cgroup-parent":         e.rec.Cgroup,
+		"exec-opts":             []string{"native.cgroupdriver=cgroupfs"},
 	}
-	if hasDeprecatedKey() {
+	if major, err := host.DockerdMajor(context.Background()); err == nil && major < 23 {
 		// Up to version 22 the engine's id is the fingerprint of this key, by default in /etc/docker: one id for all engines of a host.
 		config["deprecated-key-path"] = filepath.Join(e.dir, "key.json")
 	}
@@ -193,19 +114,6 @@ func (e *Engine) prepare() error {
 		return err
 	}
 	return os.WriteFile(e.configFile(), content, 0o600)
-}
-
-// hasDeprecatedKey tells whether dockerd knows the option; a newer one refuses to start with it.
-func hasDeprecatedKey() bool {
-	path, err := lookPath("dockerd")
-	if err != nil {
-		return false
-	}
-	out, _ := exec.Command(path, "--version").Output() // "Docker version 20.10.24+dfsg1, build 5d6db84"
-	_, version, _ := strings.Cut(string(out), "version ")
-	major, _, _ := strings.Cut(version, ".")
-	n, err := strconv.Atoi(major)
-	return err == nil && n < 23
 }
 
 func (e *Engine) save() error {
@@ -222,10 +130,10 @@ func (e *Engine) save() error {
 
 // launch starts dockerd in a session of its own and waits until it answers. The caller holds e.mu.
 func (e *Engine) launch(ctx context.Context) error {
-	if err := e.removeStalePIDFiles(ctx); err != nil {
+	if err := host.RemoveStalePIDFiles(ctx, e.dir, filepath.Join(e.execRoot(), "containerd", "containerd.pid"), e.pidFile()); err != nil {
 		return err
 	}
-	path, err := lookPath("dockerd")
+	path, err := host.LookPath("dockerd")
 	if err != nil {
 		return err
 	}
@@ -239,14 +147,14 @@ func (e *Engine) launch(ctx context.Context) error {
 		return err
 	}
 	defer null.Close()
-	environment := append(environmentWithoutDocker(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin:/usr/bin:/bin")
+	environment := append(environmentWithoutDocker(), "PATH="+host.Path())
 	e.process, err = os.StartProcess(path, []string{"dockerd", "--config-file", e.configFile()}, &os.ProcAttr{
 		Dir: "/", Env: environment, Files: []*os.File{null, log, log}, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
 		return fmt.Errorf("start dockerd: %w", err)
 	}
-	if e.proc, err = identify(e.process.Pid); err != nil {
+	if e.proc, err = host.Identify(e.process.Pid); err != nil {
 		return err
 	}
 	e.frozen = false
@@ -257,7 +165,7 @@ func (e *Engine) launch(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, e.opts.StartTimeout)
 	defer cancel()
 	for e.Ping(ctx) != nil {
-		if !e.proc.alive() {
+		if !e.proc.Alive() {
 			e.reap()
 			return fmt.Errorf("dockerd ended while it started; the end of its log:\n%s", tail(e.logWithoutNoise(), 20))
 		}
@@ -272,43 +180,10 @@ func (e *Engine) launch(ctx context.Context) error {
 
 // reap collects the exit status of a dockerd that has ended.
 func (e *Engine) reap() {
-	if e.process != nil && !e.proc.alive() {
+	if e.process != nil && !e.proc.Alive() {
 		_, _ = e.process.Wait()
 		e.process = nil
 	}
-}
-
-// removeStalePIDFiles removes the pid files that a killed dockerd left, when the process they name is no longer one of this
-// engine. dockerd compares only the pid: until init has collected a dead containerd, it waits 15 s for it and gives up.
-func (e *Engine) removeStalePIDFiles(ctx context.Context) error {
-	for _, f := range []string{filepath.Join(e.execRoot(), "containerd", "containerd.pid"), e.pidFile()} {
-		content, err := os.ReadFile(f)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if pid, err := strconv.Atoi(strings.TrimSpace(string(content))); err == nil {
-			if p, ours := e.ownProcess(pid); ours && !p.waitEnd(ctx) {
-				return fmt.Errorf("process %d of %s still runs", pid, f)
-			}
-		}
-		if err := os.Remove(f); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
-}
-
-// ownProcess tells whether the pid belongs to a living process of this engine.
-func (e *Engine) ownProcess(pid int) (process, bool) {
-	p, err := identify(pid)
-	if err != nil || !p.alive() {
-		return p, false
-	}
-	line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	return p, running{args: strings.Split(string(line), "\x00")}.mentions(e.dir)
 }
 
 // Kill ends dockerd with SIGKILL and returns when it and its containerd are gone. Containers live on; [Engine.Restart] takes them
@@ -331,17 +206,17 @@ func (e *Engine) Stop() error {
 func (e *Engine) end(sig syscall.Signal, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	if err := errors.Join(e.proc.signal(sig), e.proc.signal(syscall.SIGCONT)); err != nil {
+	if err := errors.Join(e.proc.Signal(sig), e.proc.Signal(syscall.SIGCONT)); err != nil {
 		return err
 	}
-	if !e.proc.waitEnd(ctx) {
+	if !e.proc.Wait(ctx) {
 		return fmt.Errorf("dockerd (process %d) still runs %v after signal %v", e.proc.PID, limit, sig)
 	}
 	e.frozen = false
 	e.reap()
-	for _, r := range scan() { // containerd has asked the kernel to be killed with dockerd
-		if r.command == "containerd" && r.mentions(e.execRoot()) && !r.waitEnd(ctx) {
-			return fmt.Errorf("containerd (process %d) outlived dockerd", r.PID)
+	for _, p := range e.onHost().Helpers().Containerd {
+		if !p.Wait(ctx) {
+			return fmt.Errorf("containerd (process %d) outlived dockerd", p.PID)
 		}
 	}
 	return nil
@@ -351,14 +226,14 @@ func (e *Engine) end(sig syscall.Signal, limit time.Duration) error {
 func (e *Engine) Freeze() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.proc.alive() {
+	if !e.proc.Alive() {
 		return errors.New("there is no dockerd to freeze")
 	}
 	e.frozen = true
-	if err := e.proc.signal(syscall.SIGSTOP); err != nil {
+	if err := e.proc.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	for deadline := time.Now().Add(5 * time.Second); !e.proc.stopped(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second); !stopped(e.proc); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("dockerd (process %d) still runs after SIGSTOP", e.proc.PID)
 		}
@@ -373,7 +248,7 @@ func (e *Engine) Thaw() error {
 	if !e.frozen {
 		return nil
 	}
-	if err := e.proc.signal(syscall.SIGCONT); err != nil {
+	if err := e.proc.Signal(syscall.SIGCONT); err != nil {
 		return err
 	}
 	e.frozen = false
@@ -387,7 +262,7 @@ func (e *Engine) Restart(ctx context.Context) error {
 	if e.closed {
 		return errors.New("the engine is closed")
 	}
-	if e.proc.alive() {
+	if e.proc.Alive() {
 		if err := e.end(syscall.SIGTERM, 30*time.Second); err != nil {
 			return err
 		}
@@ -402,19 +277,15 @@ func (e *Engine) Close() error {
 	if e.dir == "" {
 		return nil
 	}
-	err := e.remove()
-	unlock, lockErr := lockBase()
-	if lockErr != nil {
-		return errors.Join(err, lockErr)
+	unlock, err := lockBase()
+	if err != nil {
+		return errors.Join(e.remove(), err)
 	}
 	defer unlock()
-	if e.rec.IPTables {
-		err = errors.Join(err, removeSharedChains())
-	}
-	return err
+	return e.remove()
 }
 
-// remove is Close but for what the engines share.
+// remove is Close for a caller that holds the lock of the base directory.
 func (e *Engine) remove() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -423,8 +294,8 @@ func (e *Engine) remove() error {
 	}
 	e.closed = true
 	var errs []error
-	if e.proc.alive() {
-		_ = e.proc.signal(syscall.SIGCONT)
+	if e.proc.Alive() {
+		_ = e.proc.Signal(syscall.SIGCONT)
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		// Best effort: a broken engine's containers are ended below.
 		_ = e.removeContainers(ctx)
@@ -435,27 +306,21 @@ func (e *Engine) remove() error {
 		}
 	}
 	e.reap()
-	bridges := append(e.networkBridges(), e.rec.Bridge)
-	sockets := e.shimSockets()
-	errs = append(errs, kill(e.processes()))
-	errs = append(errs, unmount(e.dir))
-	for _, s := range sockets {
-		_ = os.Remove(s)
-	}
-	errs = append(errs, removeCgroups(e.rec.Cgroup))
-	if e.rec.Bridge != "" {
-		errs = append(errs, removeFilterRules(bridges, e.rec.Subnet))
-		for _, b := range bridges {
-			errs = append(errs, removeBridge(b))
-		}
-	}
-	if len(mounts(e.dir)) == 0 { // never into something mounted there
+	errs = append(errs, e.onHost().Remove())
+	if len(host.Mounts(e.dir)) == 0 { // never into something mounted there
 		errs = append(errs, os.RemoveAll(e.dir))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("remove the engine in %s: %w", e.dir, err)
 	}
 	return nil
+}
+
+// onHost says where the engine's traces on the machine are.
+func (e *Engine) onHost() host.Engine {
+	return host.Engine{
+		Dir: e.dir, DataRoot: e.dataRoot(), ExecRoot: e.execRoot(), Bridge: e.rec.Bridge, Subnet: e.rec.Subnet, Cgroup: e.rec.Cgroup,
+	}
 }
 
 // Sweep removes the engines whose test process has died without closing them.
@@ -496,17 +361,14 @@ func sweep() error {
 			errs = append(errs, fmt.Errorf("%s: %w", e.recordFile(), err))
 			continue
 		}
-		sameBoot := e.rec.Boot == bootID()
-		if sameBoot && e.rec.Owner.alive() {
+		sameBoot := e.rec.Boot == host.BootID()
+		if sameBoot && e.rec.Owner.Alive() {
 			continue
 		}
 		if sameBoot {
 			e.proc = e.rec.Daemon
 		}
 		errs = append(errs, e.remove())
-		if e.rec.IPTables {
-			errs = append(errs, removeSharedChains())
-		}
 	}
 	return errors.Join(errs...)
 }

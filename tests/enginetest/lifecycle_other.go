@@ -5,7 +5,6 @@ package enginetest
 import (
 	"context"
 	"errors"
-	"os/exec"
 )
 
 var errNotLinux = errors.New("a private dockerd needs Linux")
@@ -36,7 +35,3 @@ func (e *Engine) Close() error { return nil }
 
 // Sweep removes the engines whose test process has died without closing them.
 func Sweep() error { return nil }
-
-func (p process) alive() bool { return false }
-
-func lookPath(name string) (string, error) { return exec.LookPath(name) }
