@@ -41,6 +41,19 @@ func unlockInstance(l *flock.Flock) {
 	_ = l.Unlock()
 }
 
+// Held reports whether a process serves the instance. The lock alone says so: a file that names a process may be of another
+// time. It creates nothing.
+func (i Instance) Held() bool {
+	// Shared, so that those who only ask do not see each other; a daemon that starts at this moment does, and is started again.
+	l := flock.New(i.Lock(), flock.SetFlag(os.O_RDONLY))
+	free, err := l.TryRLock()
+	if err != nil {
+		return false
+	}
+	_ = l.Unlock()
+	return !free
+}
+
 // lockCounts: the locked file is the one at the path.
 func lockCounts(l *flock.Flock) bool {
 	mine, err := l.Stat()

@@ -54,10 +54,13 @@ func TestNeverTwoHolders(t *testing.T) {
 
 func TestALockOnAFileThatIsGoneIsNone(t *testing.T) {
 	i := lockable(t)
+	require.False(t, i.Held())
+	require.NoFileExists(t, i.Lock(), "asking makes no file")
 	first, err := lockInstance(i)
 	require.NoError(t, err)
 	_, err = lockInstance(i)
 	require.ErrorIs(t, err, messages.ErrConflict)
+	require.True(t, i.Held())
 	require.NoError(t, os.Remove(i.Lock()))
 	require.False(t, lockCounts(first))
 	second := flock.New(i.Lock())
@@ -68,4 +71,6 @@ func TestALockOnAFileThatIsGoneIsNone(t *testing.T) {
 	require.FileExists(t, i.Lock(), "it is the other one's")
 	unlockInstance(second)
 	require.NoFileExists(t, i.Lock())
+	require.NoError(t, os.WriteFile(i.Lock(), nil, 0o600))
+	require.False(t, i.Held(), "a dead holder's")
 }
