@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -130,14 +129,8 @@ func (r *Rdd) open() (err error) {
 	if err := os.MkdirAll(i.Dir(), 0o700); err != nil {
 		return messages.WrapError(messages.CodeInternal, "create", "instance directory", i.Dir(), err)
 	}
-	r.lock = flock.New(i.Lock())
-	held, err := r.lock.TryLock()
-	if err != nil {
-		return messages.WrapError(messages.CodeInternal, "lock", "instance", i.Name, err)
-	}
-	if !held {
-		r.lock = nil
-		return messages.NewError(messages.CodeConflict, "start", "instance", i.Name, "another process is serving it already")
+	if r.lock, err = lockInstance(*i); err != nil {
+		return err
 	}
 	r.file, r.meta, err = journal.Open(i.Journal())
 	return err
@@ -209,8 +202,7 @@ func (r *Rdd) release() {
 		_ = r.file.Close() // closed by its actor already, unless the tree never started
 	}
 	if r.lock != nil {
-		_ = os.Remove(filepath.Clean(r.lock.Path()))
-		_ = r.lock.Unlock()
+		unlockInstance(r.lock)
 	}
 }
 

@@ -15,13 +15,16 @@ var faults = []struct{ id, fault string }{
 	{"I3", "a deleted ContainerNamespace never comes back"},
 	{"S1", "events are lost through the skew between the host's clock and the engine's"},
 	{"S2", "a finalizer that the user removed is not restored, and a deletion right after bypasses the engine"},
+	{"S3", "two writers race on the App's status"},
 	{"S4", "the socket's path is fixed, its directory made in passing, and errors swallowed"},
+	{"S6", "the error of a condition's write is discarded"},
 	{"S7", "a resource without an engine object hangs in Terminating for ever"},
 	{"S8", "the version of the engine's API is fixed"},
 	{"S10", "errors do not name the object"},
 	{"S11", "one broken inspect fails the whole start"},
 	{"D1", "the cost of an event grows with the number of objects"},
 	{"D2", "the inspects at start run one after the other"},
+	{"D3", "a set of what needs a restart returns at once on a running VM"},
 	{"D4", "what is removed between list and inspect stays as a ghost"},
 }
 

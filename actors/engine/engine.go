@@ -97,6 +97,7 @@ func (w *watcher) Receive(c *kit.Context, msg any) {
 	case journal.Loaded:
 		w.loadedMeta(c, m)
 	case control.EngineDesire:
+		w.told = control.EngineReport{} // it is answered, also with nothing new
 		w.do(c, desired{D: m})
 	case control.VMReport:
 		w.do(c, vmReported{R: m})

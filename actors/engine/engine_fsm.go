@@ -284,7 +284,8 @@ func (s state) goneForGood() bool {
 
 // report is what app and vm are told.
 func (s state) report() control.EngineReport {
-	r := control.EngineReport{Generation: s.Desire.Generation, Ready: metav1.ConditionFalse}
+	// What vm is not through with, engine is not either: the engine that is connected may be the one to be left.
+	r := control.EngineReport{Generation: min(s.Desire.Generation, s.VM.Generation), Ready: metav1.ConditionFalse}
 	if s.Desired && !s.Desire.Running && !s.Session {
 		r.Quiesced = s.Desire.Generation
 	}
@@ -293,13 +294,13 @@ func (s state) report() control.EngineReport {
 		r.Ready, r.Reason = metav1.ConditionUnknown, messages.ReasonNotApplicable
 		r.Message = s.Desire.Backend + " is not mirrored"
 		if s.Mirrored {
-			r.Generation--
+			r.Generation = min(r.Generation, s.Desire.Generation-1)
 		}
 	case !s.Desire.Running:
 		r.Reason, r.Message = messages.ReasonStopped, "the engine is not wanted"
 		if s.Mirrored || s.Session || s.VM.Running {
 			r.Reason, r.Message = messages.ReasonStopping, "the mirrors go when the vm has stopped"
-			r.Generation--
+			r.Generation = min(r.Generation, s.Desire.Generation-1)
 		}
 	case s.Phase == live:
 		r.Ready, r.Reason = metav1.ConditionTrue, messages.ReasonConnected

@@ -100,6 +100,20 @@ func TestAnotherEngineIsSweptBeforeItIsAnnounced(t *testing.T) {
 	require.Equal(t, "B", s.EngineID)
 }
 
+// A change that vm has not carried out may restart what is connected now: it is no readiness for the new spec.
+func TestReadyIsOfTheGenerationVMIsThroughWith(t *testing.T) {
+	s := after(append([]event{run, vmUp, up}, passes()...)...)
+	require.Equal(t, int64(2), s.report().Generation)
+	s, effects := s.apply(desired{control.EngineDesire{Generation: 3, Running: true, Backend: messages.EngineMoby}})
+	require.Empty(t, effects)
+	require.Equal(t, messages.ReasonConnected, s.report().Reason)
+	require.Equal(t, int64(2), s.report().Generation)
+	r := vmUp.R
+	r.Generation = 3
+	s, _ = s.apply(vmReported{r})
+	require.Equal(t, int64(3), s.report().Generation)
+}
+
 func TestACrashKeepsTheMirrors(t *testing.T) {
 	s := after(append([]event{run, vmUp, up}, passes()...)...)
 	s, effects := s.apply(vmLost)

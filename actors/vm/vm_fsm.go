@@ -157,6 +157,7 @@ type (
 //	  desired: run, other driver → Inspecting  watch lima; inspect lima; report Running=false Starting
 //	  desired: stop              → Stopped     report Running=false Stopped
 //	Starting
+//	  desired: run               → Starting    report Running=false Starting
 //	  desired: run, other driver → Starting    abort; watch lima; report Running=false Stopping
 //	  desired: stop              → Starting    abort; report Running=false Stopping
 //	  started                    → Running     resync in 1m0s; report Running=true Started
@@ -172,11 +173,13 @@ type (
 //	Quiescing
 //	  desired: run               → Running     no quiesce; report Running=true Started
 //	  desired: run, other driver → Quiescing   no quiesce; no resync; watch lima; quiesce in 5s; report Running=false Stopping
-//	  desired: stop              → Quiescing   no quiesce; quiesce in 5s
+//	  desired: stop              → Quiescing   no quiesce; quiesce in 5s; report Running=true Stopping
 //	  engine let go              → Stopping    no quiesce; stop native; report Running=false Stopping
 //	  quiesce limit              → Stopping    stop native; report Running=false Stopping
 //	Stopping
+//	  desired: run               → Stopping    report Running=false Stopping
 //	  desired: run, other driver → Stopping    no resync; watch lima; report Running=false Stopping
+//	  desired: stop              → Stopping    report Running=false Stopping
 //	  stopped                    → Stopped     no resync; report Running=false Stopped
 //	  stop failed                → Backoff     retry in 500ms; report Running=true Stopping
 //	Backoff
@@ -247,6 +250,8 @@ type state struct {
 	finished int64
 	reported control.VMReport
 	spoke    bool
+	// owed: a desire was not answered yet; app takes silence for not having heard it.
+	owed bool
 }
 
 // stray is a driver to be left behind, and the spec its VM runs with.
@@ -290,8 +295,8 @@ func (s state) apply(e event) (state, []effect) {
 	}
 	for range 2 { // what is said may be what an operation waited for
 		s.decide(&out)
-		if r, ok := s.report(); ok && (!s.spoke || !reflect.DeepEqual(r, s.reported)) {
-			s.reported, s.spoke = r, true
+		if r, ok := s.report(); ok && (!s.spoke || s.owed || !reflect.DeepEqual(r, s.reported)) {
+			s.reported, s.spoke, s.owed = r, true, false
 			out = append(out, report{r})
 		}
 	}
@@ -302,7 +307,7 @@ func (s *state) desire(d control.VMDesire, out *[]effect) {
 	if s.known && d == s.want {
 		return
 	}
-	s.known, s.want = true, d
+	s.known, s.want, s.owed = true, d, true
 	s.finished = min(s.finished, d.Generation-1)
 	s.forgive(out)
 	s.stopTimer(timerQuiesce, out)
@@ -632,7 +637,7 @@ func (s state) phase() phase {
 
 // report is what vm tells app and engine; false = nothing is known yet.
 func (s state) report() (control.VMReport, bool) {
-	if !s.known || !s.observed && s.failures == 0 {
+	if !s.known || !s.observed && s.failures == 0 && !s.spoke {
 		return control.VMReport{}, false
 	}
 	driver, mustStop := s.mustStop()

@@ -275,6 +275,38 @@ func TestFSMPermanentFailsAtOnceAndRetryIsHeeded(t *testing.T) {
 	require.Equal(t, int64(0), r.Generation)
 }
 
+// app shows "waiting for vm" until vm has spoken of a desire: it speaks of each, also when it has nothing else to say than before.
+func TestFSMEveryDesireIsAnswered(t *testing.T) {
+	s, _ := run(t, newState(testDrivers), want(1, "native", true), saw("native", vmdriver.Stopped))
+	before := lastReport(t, s)
+	s, out := run(t, s, want(2, "native", true))
+	require.Equal(t, []effect{report{before}}, out)
+	_, out = run(t, s, want(2, "native", true))
+	require.Empty(t, out, "once")
+}
+
+// A VM that could never be looked at: the retry is told before it fails again, with the same words.
+func TestFSMAFailureIsToldAgainForEachRetry(t *testing.T) {
+	broken := inspected{driver: "native", failed: permanent("no such context")}
+	s, _ := run(t, newState(testDrivers), want(1, "native", true), broken)
+	failed := lastReport(t, s)
+	require.Equal(t, messages.ReasonStartFailed, failed.Reason)
+	again := want(1, "native", true)
+	again.d.Retry = 1
+	s, out := run(t, s, again)
+	require.Equal(t, []string{"no retry", "inspect native", "report Running=false Starting"}, shown(out))
+	_, out = run(t, s, broken)
+	require.Contains(t, out, report{failed})
+}
+
+func shown(effects []effect) []string {
+	var out []string
+	for _, e := range effects {
+		out = append(out, show(e))
+	}
+	return out
+}
+
 func TestFSMStopWaitsForTheEngine(t *testing.T) {
 	up, _ := run(t, newState(testDrivers), want(1, "native", true), saw("native", vmdriver.Stopped), startOK("native"), engineReady())
 

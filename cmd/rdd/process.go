@@ -7,9 +7,12 @@ import (
 	"github.com/rdd-desktop/rdd/supervisor"
 )
 
-// holder is the live process that serves the instance by its edge.json: pid and start time must both be right. It is for a
-// daemon that does not answer; one that answers tells its pid itself.
+// holder is the live process that serves the instance by its edge.json: somebody must hold the lock, and pid and start time must
+// both be right. It is for a daemon that does not answer; one that answers tells its pid itself.
 func holder(i supervisor.Instance) (process, bool) {
+	if !i.Held() {
+		return process{}, false
+	}
 	data, err := os.ReadFile(i.Edge())
 	if err != nil {
 		return process{}, false

@@ -64,9 +64,16 @@ func start(t *testing.T, prepare func(*sim.Engine)) *house {
 	if prepare != nil {
 		prepare(world)
 	}
+	h := &house{T: t, world: world, client: inProcess(t, world, messages.DriverExternal, place{world})}
+	h.set("running=true", "virtualMachine.driver=external")
+	return h
+}
+
+// inProcess runs rdd with one driver until the test ends.
+func inProcess(t *testing.T, world *sim.Engine, name string, driver vmdriver.Driver) *supervisor.Client {
+	t.Helper()
 	r, err := supervisor.Start(t.Context(), supervisor.Config{
-		TestHooks: true, Dialer: world.Dialer(),
-		Drivers: map[string]vmdriver.Driver{messages.DriverExternal: place{world}},
+		TestHooks: true, Dialer: world.Dialer(), Drivers: map[string]vmdriver.Driver{name: driver},
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -76,12 +83,7 @@ func start(t *testing.T, prepare func(*sim.Engine)) *house {
 		require.NoError(t, r.Stop(ctx))
 		world.Close()
 	})
-	h := &house{T: t, world: world, client: r.Client()}
-	patch, err := messages.ParseAssignments([]string{"running=true", "virtualMachine.driver=external"})
-	require.NoError(t, err)
-	_, err = h.client.Set(t.Context(), messages.SetRequest{Patch: patch})
-	require.NoError(t, err)
-	return h
+	return r.Client()
 }
 
 func (h *house) settled() *house {
