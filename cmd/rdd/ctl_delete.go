@@ -141,7 +141,7 @@ func (c *cli) finishDelete(ctx context.Context, client *supervisor.Client, r mes
 	case "name":
 		return printName(r, c.out)
 	}
-	c.printf("%s %s\n", printable(shown(r)), word)
+	c.printf("%s %s\n", printable(messages.NameOf(r)), word)
 	return nil
 }
 
@@ -156,7 +156,7 @@ func (c *cli) waitGone(ctx context.Context, client *supervisor.Client, r message
 	note := func() {
 		if last != nil && tell && last.Reason != told {
 			told = last.Reason
-			c.notef("%s: deletion blocked (%s): %s", shown(r), last.Reason, last.Message)
+			c.notef("%s: deletion blocked (%s): %s", messages.NameOf(r), last.Reason, last.Message)
 		}
 	}
 	note()
@@ -181,14 +181,14 @@ func (c *cli) waitGone(ctx context.Context, client *supervisor.Client, r message
 // notGone is the time-out of a deletion, naming the blocker.
 func notGone(r messages.Object, c *metav1.Condition, cause error, total time.Duration) error {
 	text := "not gone after " + total.String() + "; the deletion goes on"
-	e := messages.NewError(messages.CodeTimeout, "delete", "", "", shown(r)+": "+text)
+	e := messages.NewError(messages.CodeTimeout, "delete", "", "", messages.NameOf(r)+": "+text)
 	e.Details = map[string]string{}
 	for k, v := range messages.AsError(cause).Details {
 		e.Details[k] = v
 	}
-	e.Details["resource"] = shown(r)
+	e.Details["resource"] = messages.NameOf(r)
 	if c != nil {
-		e.Message = shown(r) + ": blocked (" + c.Reason + "): " + c.Message + "; " + text
+		e.Message = messages.NameOf(r) + ": blocked (" + c.Reason + "): " + c.Message + "; " + text
 		e.Details["condition"], e.Details["reason"], e.Details["message"] = c.Type, c.Reason, c.Message
 	}
 	return e

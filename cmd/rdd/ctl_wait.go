@@ -118,7 +118,7 @@ func (c *cli) waitOne(ctx context.Context, client *supervisor.Client, t target, 
 		return nil
 	}
 	for _, r := range met {
-		c.printf("%s%s\n", printable(shown(r)), suffix)
+		c.printf("%s%s\n", printable(messages.NameOf(r)), suffix)
 	}
 	return nil
 }

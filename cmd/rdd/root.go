@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/rdd-desktop/rdd/messages"
 	"github.com/rdd-desktop/rdd/supervisor"
 )
 
@@ -126,17 +125,4 @@ func waitLimit(d time.Duration) time.Duration {
 		return -1
 	}
 	return d
-}
-
-// shown is the name of a resource for people: kind/name as one would type it.
-func shown(o messages.Object) string {
-	k, ok := messages.KindByName(o.GetObjectKind().GroupVersionKind().Kind)
-	if !ok {
-		return o.GetName()
-	}
-	name := o.GetName()
-	if names := k.HumanNames(o); len(names) > 0 {
-		name = names[0]
-	}
-	return strings.ToLower(k.Name) + "/" + name
 }
