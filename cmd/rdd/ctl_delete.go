@@ -173,25 +173,18 @@ func (c *cli) waitGone(ctx context.Context, client *supervisor.Client, r message
 	case errors.Is(err, messages.ErrNotFound):
 		return nil
 	case errors.Is(err, messages.ErrTimeout):
-		return notGone(r, last, err, total)
+		return notGone(r, whyNow(ctx, client, kind, r.GetName(), r), err, total)
 	}
 	return err
 }
 
-// notGone is the time-out of a deletion, naming the blocker.
-func notGone(r messages.Object, c *metav1.Condition, cause error, total time.Duration) error {
-	text := "not gone after " + total.String() + "; the deletion goes on"
-	e := messages.NewError(messages.CodeTimeout, "delete", "", "", messages.NameOf(r)+": "+text)
-	e.Details = map[string]string{}
-	for k, v := range messages.AsError(cause).Details {
-		e.Details[k] = v
-	}
+// notGone is the time-out of a deletion, with the chain of what blocks it.
+func notGone(r messages.Object, why *supervisor.Blockage, cause error, total time.Duration) error {
+	text := messages.NameOf(r) + ": not gone after " + short(total) + "; the deletion goes on"
+	e := messages.NewError(messages.CodeTimeout, "delete", "", "", text)
+	e.Details = whyDetails(why, messages.AsError(cause).Details)
 	e.Details["resource"] = messages.NameOf(r)
-	if c != nil {
-		e.Message = messages.NameOf(r) + ": blocked (" + c.Reason + "): " + c.Message + "; " + text
-		e.Details["condition"], e.Details["reason"], e.Details["message"] = c.Type, c.Reason, c.Message
-	}
-	return e
+	return explained{e, whyLines(why, time.Now())}
 }
 
 // blockage is the condition that says why a deletion takes longer; nil when none does.

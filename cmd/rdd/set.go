@@ -168,6 +168,9 @@ func (c *cli) set(ctx context.Context, args []string, o *setOptions) error {
 		if app, err = c.settle(ctx, client, app, begin, o); err != nil {
 			return err
 		}
+		if o.output != "json" {
+			c.notef("settled in %.1fs", time.Since(begin).Seconds())
+		}
 	}
 	if o.output == "json" {
 		return c.printJSON(app)
@@ -193,36 +196,28 @@ func (c *cli) settle(ctx context.Context, client *supervisor.Client, app *messag
 		show.app(done)
 	}
 	show.end()
-	switch {
-	case err == nil:
-		if o.output != "json" {
-			c.notef("settled in %.1fs", time.Since(begin).Seconds())
-		}
+	if err == nil {
 		return done, nil
-	case errors.Is(err, messages.ErrTimeout):
-		return nil, notSettled(err, last, app.Generation, o)
 	}
-	if lines := blockers(last); len(lines) > 0 {
+	why := whyNow(ctx, client, messages.KindApp, messages.AppName, last)
+	if errors.Is(err, messages.ErrTimeout) {
+		return nil, notSettled(err, why, app, o)
+	}
+	if lines := whyLines(why, time.Now()); len(lines) > 0 && errors.Is(err, messages.ErrTerminal) {
 		return nil, explained{err, lines}
 	}
 	return nil, err
 }
 
 // notSettled is the time-out of a change, with the chain of what blocks it.
-func notSettled(cause error, app *messages.App, generation int64, o *setOptions) error {
+func notSettled(cause error, why *supervisor.Blockage, app *messages.App, o *setOptions) error {
 	e := messages.NewError(messages.CodeTimeout, "", "", "", "")
-	e.Message = "not settled after " + short(o.timeout) + " (app/app generation " + itoa(generation) + ")"
-	e.Details = map[string]string{"generation": itoa(generation)}
-	for k, v := range messages.AsError(cause).Details {
-		e.Details[k] = v
-	}
-	if b := blocking(app); len(b) > 0 {
-		e.Details["condition"], e.Details["status"] = b[0].Type, string(b[0].Status)
-		e.Details["reason"], e.Details["message"] = b[0].Reason, b[0].Message
-	}
+	e.Message = "not settled after " + short(o.timeout) + " (app/app generation " + itoa(app.Generation) + ")"
+	e.Details = whyDetails(why, messages.AsError(cause).Details)
+	e.Details["generation"] = itoa(app.Generation)
 	verb := "change"
 	if app.Spec.Running {
 		verb = "start"
 	}
-	return explained{e, append(blockers(app), "the "+verb+" continues; follow it with: rdd status --watch")}
+	return explained{e, append(whyLines(why, time.Now()), "the "+verb+" continues; follow it with: rdd status --watch")}
 }
