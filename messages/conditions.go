@@ -53,6 +53,8 @@ const (
 	ReasonSyncing       = "Syncing"
 	ReasonConnectFailed = "ConnectFailed"
 	ReasonDisconnected  = "Disconnected"
+	// ReasonCannotConnect: the failure is of class Permanent (no permission, TLS refused, an engine too old).
+	ReasonCannotConnect = "CannotConnect"
 	ReasonNotApplicable = "NotApplicable"
 
 	ReasonInSync = "InSync"
@@ -85,7 +87,7 @@ const (
 )
 
 // terminalReasons are those that no waiting changes: a waiter fails at once (exit 9).
-var terminalReasons = []string{ReasonStartFailed, ReasonStopFailed}
+var terminalReasons = []string{ReasonStartFailed, ReasonStopFailed, ReasonCannotConnect}
 
 // TerminalReason reports whether a condition with this reason will not come true by waiting.
 func TerminalReason(reason string) bool { return slices.Contains(terminalReasons, reason) }

@@ -3,6 +3,7 @@ package messages
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +31,21 @@ type Kind struct {
 	HumanNames func(Object) []string
 	// IDs are engine ids of which a unique prefix is accepted as a name.
 	IDs func(Object) []string
+	// Uses are the resources a resource of this kind keeps from being removed. Nil = none.
+	Uses func(Object) []Use
+}
+
+// Use names a resource that is used, by one of its human names or ids.
+type Use struct{ Kind, Name string }
+
+// UsedBy reports whether user keeps o from being removed.
+func (k Kind) UsedBy(o, user Object) bool {
+	by, ok := KindByName(user.GetObjectKind().GroupVersionKind().Kind)
+	if !ok || by.Uses == nil {
+		return false
+	}
+	names := append(k.HumanNames(o), k.IDs(o)...)
+	return slices.ContainsFunc(by.Uses(user), func(u Use) bool { return u.Kind == k.Name && slices.Contains(names, u.Name) })
 }
 
 // Column of a table of resources.
@@ -68,6 +84,19 @@ const (
 	KindVolume             = "Volume"
 	KindContainerNamespace = "ContainerNamespace"
 )
+
+// NameOf names a resource as a person would type it: kind/name, with the first of its human names.
+func NameOf(o Object) string {
+	k, ok := KindByName(o.GetObjectKind().GroupVersionKind().Kind)
+	if !ok {
+		return o.GetName()
+	}
+	name := o.GetName()
+	if names := k.HumanNames(o); len(names) > 0 {
+		name = names[0]
+	}
+	return strings.ToLower(k.Name) + "/" + name
+}
 
 func noNames(Object) []string { return nil }
 

@@ -40,6 +40,16 @@ var containerKind = Kind{
 	},
 	HumanNames: func(o Object) []string { return nonEmpty(o.(*Container).Status.Name) },
 	IDs:        func(o Object) []string { return []string{o.GetName()} },
+	Uses: func(o Object) []Use {
+		s := o.(*Container).Status
+		out := []Use{{KindImage, s.Image}}
+		for _, m := range s.Mounts {
+			if m.Type == "volume" {
+				out = append(out, Use{KindVolume, m.Name})
+			}
+		}
+		return out
+	},
 }
 
 var imageKind = Kind{

@@ -139,7 +139,21 @@ type TreeNode struct {
 	Restarts int               `json:"restarts"`
 	Last     string            `json:"last,omitempty"`
 	LastAt   *metav1.MicroTime `json:"lastAt,omitempty"`
-	Children []TreeNode        `json:"children,omitempty"`
+	// Retries are what failed and is tried again, as the actor's own timers have it.
+	Retries  []Retry    `json:"retries,omitempty"`
+	Children []TreeNode `json:"children,omitempty"`
+}
+
+// Retry is something that failed and is tried again.
+type Retry struct {
+	// What is tried, e.g. "start", "inspect", "remove", "restart".
+	What string `json:"what"`
+	// Object is the metadata.name of the resource it is for, where an actor owns several.
+	Object string `json:"object,omitempty"`
+	// Tries so far, all failed.
+	Tries int `json:"tries"`
+	// Next is when it is tried again.
+	Next metav1.MicroTime `json:"next"`
 }
 
 // EventsRequest asks for the house's own events after Since (0 = all that are kept).

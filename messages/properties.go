@@ -29,12 +29,32 @@ type Property struct {
 	bits  int
 }
 
+// Valid is which values are valid, for people.
+func (p Property) Valid() string {
+	switch {
+	case p.Immutable:
+		return "fixed"
+	case p.Name == socketProperty:
+		return "path|unix://…|tcp://…"
+	case len(p.Enum) > 0:
+		return strings.Join(p.Enum, "|")
+	case p.Type == TypeBoolean:
+		return "true|false"
+	case p.Type == TypeInteger:
+		return "0 or more"
+	}
+	return "any"
+}
+
 // Types of a Property.
 const (
 	TypeBoolean = "boolean"
 	TypeInteger = "integer"
 	TypeString  = "string"
 )
+
+// socketProperty has a grammar of its own.
+const socketProperty = "virtualMachine.socket"
 
 // MaxSocketPath is the most bytes a unix socket's path may have on every system we run on.
 const MaxSocketPath = 104
@@ -54,7 +74,7 @@ var propertyNotes = map[string]struct {
 	"virtualMachine.memory": {help: "memory of the VM in MiB; 0 = the driver's default"},
 	"virtualMachine.disk":   {help: "disk of the VM in GiB; 0 = the driver's default"},
 	"virtualMachine.image":  {help: "disk image of the VM; empty = the driver's default"},
-	"virtualMachine.socket": {help: "socket of the engine (driver external): an absolute path, unix://… or tcp://…; empty = DOCKER_HOST, else the current context"},
+	socketProperty:          {help: "socket of the engine (driver external): an absolute path, unix://… or tcp://…; empty = DOCKER_HOST, else the current context"},
 }
 
 var properties = collectProperties()
@@ -224,7 +244,7 @@ func (p Property) Check(value any) error {
 		if len(p.Enum) > 0 && !slices.Contains(p.Enum, v) {
 			return invalidProperty(p.Name, fmt.Sprintf("%q is not valid: want one of %s", v, strings.Join(p.Enum, ", ")))
 		}
-		if p.Name == "virtualMachine.socket" {
+		if p.Name == socketProperty {
 			return checkSocket(p.Name, v)
 		}
 		return nil

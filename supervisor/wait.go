@@ -625,7 +625,8 @@ func (s *settler) judge(a *messages.App) (done bool, err error) {
 	}
 	list := a.Conditions()
 	for i := range list {
-		if c := &list[i]; c.ObservedGeneration >= s.o.Generation && messages.TerminalReason(c.Reason) {
+		// What is Unknown only says after whom.
+		if c := &list[i]; c.ObservedGeneration >= s.o.Generation && c.Status != metav1.ConditionUnknown && messages.TerminalReason(c.Reason) {
 			return true, terminal("settle", a.Kind, a.Name, c)
 		}
 	}

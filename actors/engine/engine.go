@@ -114,7 +114,7 @@ func (w *watcher) Receive(c *kit.Context, msg any) {
 	case mirror.Swept:
 		w.do(c, kindSwept{Kind: m.Kind})
 	case kit.ChildFailed:
-		w.do(c, sessionLost{Why: m.Failure.Error()})
+		w.do(c, sessionLost{Why: m.Failure.Error(), Permanent: !m.Failure.Counted && messages.ClassOf(m.Failure) == messages.ClassPermanent})
 	case kit.ChildTerminated:
 		w.startWaiting(c)
 	case journal.Committed:

@@ -120,9 +120,10 @@ type state struct {
 	Endpoint string
 	// Session: its actor was started (it may be waiting for its next try).
 	Session bool
-	// Failure of the last try; WasLive: the mirror was live before it.
+	// Failure of the last try; WasLive: the mirror was live before it; Refused counts tries in a row that failed for good.
 	Failure string
 	WasLive bool
+	Refused int
 	// Done are the kinds whose first pass is complete.
 	Done map[string]bool
 	// unswept are the kinds still to be swept.
@@ -138,8 +139,12 @@ type (
 		Sweep    int64
 		Mirrored bool
 	}
-	subscribed  struct{ Up sessionUp }
-	sessionLost struct{ Why string }
+	subscribed struct{ Up sessionUp }
+	// sessionLost: Permanent is the class of why, a failure that the next try will meet again.
+	sessionLost struct {
+		Why       string
+		Permanent bool
+	}
 	sessionGone struct{}
 	passDone    struct{ Kind string }
 	sweepStored struct{}
@@ -183,6 +188,9 @@ func (s state) apply(e event) (state, []effect) {
 	var out []effect
 	switch e := e.(type) {
 	case desired:
+		if e.D.Generation != s.Desire.Generation {
+			s.Refused = 0 // what refused the spec before need not refuse this one
+		}
 		s.Desire, s.Desired = e.D, true
 	case vmReported:
 		s.VM = e.R
@@ -190,10 +198,13 @@ func (s state) apply(e event) (state, []effect) {
 		s.Loaded, s.EngineID, s.Sweep, s.Mirrored = true, e.EngineID, e.Sweep, e.Mirrored
 	case subscribed:
 		up := e.Up
-		s.Up, s.Failure = &up, ""
+		s.Up, s.Failure, s.Refused = &up, "", 0
 	case sessionLost:
 		s.WasLive = s.WasLive || s.Phase == live
 		s.Up, s.Failure, s.Done = nil, e.Why, nil
+		if s.Refused++; !e.Permanent {
+			s.Refused = 0
+		}
 		if s.Phase == syncing || s.Phase == live {
 			s.Phase = connecting
 			out = append(out, sayLost{})
@@ -243,6 +254,7 @@ func (s state) decide(out []effect) (state, []effect) {
 		return s.beginSweep("", out)
 	case want && !s.Session:
 		s.Session, s.Phase, s.Endpoint, s.Failure = true, connecting, s.VM.Endpoint.Host, ""
+		s.Refused = 0
 		out = append(out, startSession{Endpoint: *s.VM.Endpoint})
 	case s.Phase == connecting && s.Up != nil && s.EngineID != "" && s.EngineID != s.Up.Info.ID && s.Mirrored:
 		return s.beginSweep(s.Up.Info.ID, out)
@@ -310,6 +322,8 @@ func (s state) report() control.EngineReport {
 		r.Reason, r.Message = messages.ReasonSyncing, "the mirrors of another engine are being removed"
 	case !s.VM.Running:
 		r.Reason, r.Message = messages.ReasonDisconnected, "the vm is not running"
+	case s.refused():
+		r.Reason, r.Message = messages.ReasonCannotConnect, s.Failure
 	case s.Failure != "" && s.WasLive:
 		r.Reason, r.Message = messages.ReasonDisconnected, s.Failure
 	case s.Failure != "":
@@ -319,6 +333,10 @@ func (s state) report() control.EngineReport {
 	}
 	return r
 }
+
+// refused: the engine is there and does not let us in. One such failure proves nothing: a socket is there a moment before its
+// owner and mode are.
+func (s state) refused() bool { return s.Refused > 1 }
 
 func (s state) missing() []string {
 	var out []string

@@ -61,7 +61,7 @@ func TestTable(t *testing.T) {
 		{"connecting, mirrors of A", func() state { s := after(run, vmUp); s.EngineID, s.Mirrored = "A", true; return s }()},
 		{"syncing", after(run, vmUp, up)},
 		{"live", liveState},
-		{"lost", func() state { s, _ := liveState.apply(sessionLost{"x"}); return s }()},
+		{"lost", func() state { s, _ := liveState.apply(sessionLost{Why: "x"}); return s }()},
 		{"stopping", func() state { s, _ := liveState.apply(halt); return s }()},
 		{"sweeping", func() state { s, _ := liveState.apply(halt); s, _ = s.apply(vmDown); return s }()},
 	}
@@ -71,7 +71,7 @@ func TestTable(t *testing.T) {
 	}{
 		{"running=true", run}, {"running=false", halt}, {"containerd", other}, {"vm up", vmUp}, {"vm elsewhere", vmMoved},
 		{"vm crashed", vmLost}, {"vm stopped", vmDown}, {"subscribed to A", up}, {"subscribed to B", upOther},
-		{"session lost", sessionLost{"x"}}, {"sweep stored", sweepStored{}},
+		{"session lost", sessionLost{Why: "x"}}, {"sweep stored", sweepStored{}},
 	}
 	var rows []tables.Row
 	for _, s := range states {
@@ -87,7 +87,7 @@ func names(effects []effect) string { return tables.Names(effects) }
 
 func TestAnotherEngineIsSweptBeforeItIsAnnounced(t *testing.T) {
 	s := after(append([]event{run, vmUp, up}, passes()...)...)
-	s, _ = s.apply(sessionLost{"gone"})
+	s, _ = s.apply(sessionLost{Why: "gone"})
 	s, effects := s.apply(upOther)
 	require.Equal(t, "storeSweep", names(effects))
 	var all []effect
@@ -137,10 +137,35 @@ func TestReports(t *testing.T) {
 	require.Equal(t, messages.ReasonStopped, s.report().Reason)
 	c := after(other, vmUp)
 	require.Equal(t, messages.ReasonNotApplicable, c.report().Reason)
-	lost, _ := live.apply(sessionLost{"eof"})
+	lost, _ := live.apply(sessionLost{Why: "eof"})
 	require.Equal(t, messages.ReasonDisconnected, lost.report().Reason)
-	never, _ := after(run, vmUp).apply(sessionLost{"refused"})
+	never, _ := after(run, vmUp).apply(sessionLost{Why: "refused"})
 	require.Equal(t, messages.ReasonConnectFailed, never.report().Reason)
+}
+
+// A refusal is terminal from the second one on, until something else happens.
+func TestARefusalIsTerminal(t *testing.T) {
+	denied, away := sessionLost{Why: "permission denied", Permanent: true}, sessionLost{Why: "no such file"}
+	for _, c := range []struct {
+		name   string
+		events []event
+		want   string
+	}{
+		{"once, as while the engine makes its socket", []event{denied}, messages.ReasonConnectFailed},
+		{"twice", []event{denied, denied}, messages.ReasonCannotConnect},
+		{"away meanwhile", []event{denied, away, denied}, messages.ReasonConnectFailed},
+		{"away since", []event{denied, denied, away}, messages.ReasonConnectFailed},
+		{"let in", []event{denied, denied, up}, messages.ReasonSyncing},
+		{"let in, then lost", []event{denied, denied, up, away}, messages.ReasonConnectFailed},
+		{"another address", []event{denied, denied, vmMoved}, messages.ReasonConnecting},
+		{"asked for anew", []event{denied, denied, desired{control.EngineDesire{Generation: 3, Running: true, Backend: messages.EngineMoby}}},
+			messages.ReasonConnectFailed},
+		{"not wanted any more", []event{denied, denied, halt}, messages.ReasonStopping},
+	} {
+		r := after(append([]event{run, vmUp}, c.events...)...).report()
+		require.Equal(t, c.want, r.Reason, c.name)
+		require.Equal(t, c.want == messages.ReasonCannotConnect, messages.TerminalReason(r.Reason), c.name)
+	}
 }
 
 // In whatever order things happen: mirrors are never announced while they are swept, a sweep is on disk before the first mirror
@@ -171,7 +196,7 @@ func TestSchedules(t *testing.T) {
 			s = next
 			require.Equal(t, session, s.Session)
 		}
-		events := []event{run, halt, other, vmUp, vmMoved, vmLost, vmDown, sessionLost{"x"}, loaded{Mirrored: true, EngineID: "A"}}
+		events := []event{run, halt, other, vmUp, vmMoved, vmLost, vmDown, sessionLost{Why: "x"}, loaded{Mirrored: true, EngineID: "A"}}
 		for range rapid.IntRange(0, 50).Draw(t, "steps") {
 			switch i := rapid.IntRange(0, len(events)+4).Draw(t, "event"); {
 			case i < len(events):

@@ -1,7 +1,12 @@
 package kit
 
 import (
+	"time"
+
 	"github.com/asynkron/protoactor-go/actor"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rdd-desktop/rdd/messages"
 )
 
 // Context is an actor's view of the house, valid in its own turn only. A goroutine must not touch it: take what it needs
@@ -58,6 +63,26 @@ func (c *Context) Watch(who *actor.PID) {
 
 // Label shows what the actor is doing in the tree: one word, and more of them.
 func (c *Context) Label(state, detail string) { c.House.Nodes.label(c.s.node, state, detail) }
+
+// Retrying shows in the tree what failed that often and is tried again after in. object is the metadata.name of the resource it is
+// for, where the actor owns several; of one object the last word counts. It ends with NotRetrying, with a failure and with a restart.
+func (c *Context) Retrying(object, what string, tries int, in time.Duration) {
+	c.House.Nodes.retrying(c.s.node, retryOf(object, what, tries, in))
+}
+
+// NotRetrying ends what Retrying showed of the object: it is being tried, or need not be any more.
+func (c *Context) NotRetrying(object string) { c.House.Nodes.notRetrying(c.s.node, object) }
+
+// RetryingChild is Retrying of a child that cannot say it itself; a new start of the child ends it.
+func (c *Context) RetryingChild(name, what string, tries int, in time.Duration) {
+	if n := c.s.node.children[name]; n != nil {
+		c.House.Nodes.retrying(n, retryOf("", what, tries, in))
+	}
+}
+
+func retryOf(object, what string, tries int, in time.Duration) messages.Retry {
+	return messages.Retry{What: what, Object: object, Tries: tries, Next: metav1.MicroTime{Time: time.Now().Add(in)}}
+}
 
 // Fail ends the turn and this incarnation. It does not return.
 func (c *Context) Fail(f *Failure) {

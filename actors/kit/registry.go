@@ -53,6 +53,13 @@ type past struct {
 	failures int // since the last quiet period, for the attempt an event shows
 	last     string
 	lastAt   time.Time
+	retries  []messages.Retry // at most one per object
+}
+
+func (n *node) remembers() {
+	if n.past == nil {
+		n.past = &past{}
+	}
 }
 
 func (n *node) window() *window {
@@ -213,14 +220,12 @@ func (r *Registry) ready(n *node) {
 func (r *Registry) failed(n *node, f *Failure, now time.Time) (attempt int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if n.past == nil {
-		n.past = &past{}
-	}
+	n.remembers()
 	if now.Sub(n.past.lastAt) >= n.spec.period()+n.spec.Backoff.Max {
 		n.past.failures = 0
 	}
 	n.past.failures++
-	n.past.last, n.past.lastAt = f.Error(), now
+	n.past.last, n.past.lastAt, n.past.retries = f.Error(), now, nil
 	if !n.quarantined {
 		n.state, n.detail = StateFailed, n.past.last
 	}
@@ -230,10 +235,36 @@ func (r *Registry) failed(n *node, f *Failure, now time.Time) (attempt int) {
 func (r *Registry) restarted(n *node) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if n.past == nil {
-		n.past = &past{}
-	}
+	n.remembers()
 	n.past.restarts++
+	n.past.retries = nil
+}
+
+// retrying notes what a node tries again; it replaces what was noted of the same object.
+func (r *Registry) retrying(n *node, retry messages.Retry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n.remembers()
+	n.past.retries = append(n.past.without(retry.Object), retry)
+}
+
+func (r *Registry) notRetrying(n *node, object string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n.past != nil {
+		n.past.retries = n.past.without(object)
+	}
+}
+
+// without gives a new list: a rendered tree may hold the old one.
+func (p *past) without(object string) []messages.Retry {
+	var out []messages.Retry
+	for _, retry := range p.retries {
+		if retry.Object != object {
+			out = append(out, retry)
+		}
+	}
+	return out
 }
 
 func (r *Registry) setFinished(n *node, finished bool) {
@@ -261,7 +292,7 @@ func (r *Registry) Tree() messages.TreeNode {
 func (n *node) render(path string) messages.TreeNode {
 	t := messages.TreeNode{Path: path, State: n.state, Detail: n.detail}
 	if p := n.past; p != nil {
-		t.Restarts, t.Last = p.restarts, p.last
+		t.Restarts, t.Last, t.Retries = p.restarts, p.last, p.retries
 		if !p.lastAt.IsZero() {
 			t.LastAt = &metav1.MicroTime{Time: p.lastAt}
 		}

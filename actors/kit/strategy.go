@@ -191,6 +191,7 @@ func (s *shell) perform(name string, n *node, e effect, f *Failure) {
 	switch e := e.(type) {
 	case scheduleRestart:
 		s.c.After(e.delay, restartDue{name: name, token: e.token})
+		s.c.RetryingChild(name, "restart", n.window().attempt, e.delay)
 	case restart:
 		s.unlessStopping(func() {
 			h.noteRestart(n, path, e.attempt, e.waited)

@@ -88,6 +88,9 @@ func (o *owner) askDelete(c *kit.Context, m Delete) {
 // removal applies an event to t's deletion and performs what follows.
 func (o *owner) removal(c *kit.Context, t *target, e event) {
 	next, effects := t.rem.apply(e)
+	if t.rem.Phase == blocked && next.Phase != blocked {
+		c.NotRetrying(t.name)
+	}
 	t.rem = next
 	for _, eff := range effects {
 		o.performRemoval(c, t, eff)
@@ -111,7 +114,9 @@ func (o *owner) performRemoval(c *kit.Context, t *target, eff effect) {
 	case callRemove:
 		o.callRemove(c, t)
 	case scheduleRemove:
-		c.After(backoff(c, removeRetryMin, removeRetryMax, eff.Tries), removeDueFor{name: t.name})
+		wait := backoff(c, removeRetryMin, removeRetryMax, eff.Tries)
+		c.After(wait, removeDueFor{name: t.name})
+		c.Retrying(t.name, "remove", eff.Tries, wait)
 	case watchBlockers:
 		// Each time anew: whoever keeps the index may have lost it.
 		t.watching = true
@@ -223,6 +228,7 @@ func (o *owner) finishRemoval(c *kit.Context, t *target) {
 // forget ends the resource and everything known of its deletion.
 func (o *owner) forget(c *kit.Context, t *target, reason string) {
 	o.unwatch(c, t)
+	c.NotRetrying(t.name)
 	t.rem, t.deletedAt, t.replay = removal{Live: t.rem.Live}, nil, nil
 	t.replying, t.asked = append(t.replying, t.asked...), nil
 	o.drop(c, t, reason)

@@ -296,6 +296,7 @@ func (f *family) wantList(c *kit.Context) {
 
 func (f *family) list(c *kit.Context, purpose listPurpose) {
 	f.listing, f.lastList, f.relist = c.Token(), f.d.Now(), false
+	c.NotRetrying("")
 	token, lane := f.listing, calls.Live
 	switch purpose {
 	case passList:
@@ -324,7 +325,9 @@ func (f *family) gotList(c *kit.Context, m listed) {
 	}
 	if m.out.Err != nil {
 		f.listFails++
-		c.After(backoff(c, listRetryMin, listRetryMax, f.listFails), listRetry{epoch: f.session.Epoch, purpose: m.purpose})
+		wait := backoff(c, listRetryMin, listRetryMax, f.listFails)
+		c.After(wait, listRetry{epoch: f.session.Epoch, purpose: m.purpose})
+		c.Retrying("", "list", f.listFails, wait)
 		f.progress(c, m.out.Err.Error())
 		return
 	}

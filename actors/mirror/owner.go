@@ -363,6 +363,9 @@ func backoff(c *kit.Context, lo, hi time.Duration, tries int) time.Duration {
 // step applies an event to the probe and performs what follows.
 func (o *owner) step(c *kit.Context, e event) {
 	next, effects := o.probe.apply(e)
+	if o.probe.Waiting && !next.Waiting {
+		c.NotRetrying("")
+	}
 	o.probe = next
 	for _, eff := range effects {
 		switch eff := eff.(type) {
@@ -371,7 +374,9 @@ func (o *owner) step(c *kit.Context, e event) {
 		case earnCredit:
 			c.After(creditEvery, creditBack{})
 		case degraded:
-			c.After(backoff(c, probeRetryMin, probeRetryMax, eff.Fails), retryDue{})
+			wait := backoff(c, probeRetryMin, probeRetryMax, eff.Fails)
+			c.After(wait, retryDue{})
+			c.Retrying("", "inspect", eff.Fails, wait)
 			o.lane = calls.Retry
 		}
 	}

@@ -57,7 +57,9 @@ func (f *family) quarantine(c *kit.Context, m kit.ChildGaveUp) {
 	f.passed(c, m.Name, k.pass)
 	wait := min(quarantineMax, quarantineMin<<min(k.rounds-1, 4))
 	wait = wait/2 + time.Duration(c.House.Jitter()*float64(wait/2))
-	c.After(max(wait, quarantineMin), quarantineOver{id: m.Name, round: k.rounds})
+	wait = max(wait, quarantineMin)
+	c.After(wait, quarantineOver{id: m.Name, round: k.rounds})
+	c.RetryingChild(m.Name, "restart", k.rounds, wait)
 	for _, it := range f.d.Table.Load().OwnedBy(f.ops.kind.Name, m.Name) {
 		obj := messages.DeepCopy(it.Object)
 		obj.SetConditions(messages.SetCondition(obj.Conditions(), metav1.Condition{

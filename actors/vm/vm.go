@@ -121,6 +121,9 @@ func (a *vmActor) do(c *kit.Context, ev event) {
 	was := a.s
 	next, effects := a.s.apply(ev)
 	a.s = next
+	if was.retry != 0 && next.retry == 0 {
+		c.NotRetrying("")
+	}
 	a.logTransition(c, was, ev)
 	for _, e := range effects {
 		a.perform(c, e)
@@ -166,7 +169,12 @@ func (a *vmActor) perform(c *kit.Context, e effect) {
 		a.watch(c, e.driver)
 	case schedule:
 		a.cancel(e.timer)
-		a.timers[e.timer] = c.After(jittered(c, e), timerFired{e.timer, e.id})
+		delay := jittered(c, e)
+		a.timers[e.timer] = c.After(delay, timerFired{e.timer, e.id})
+		if e.timer == timerRetry {
+			what, tries := a.s.retried()
+			c.Retrying("", what, tries, delay)
+		}
 	case cancel:
 		a.cancel(e.timer)
 	case report:

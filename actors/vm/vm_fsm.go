@@ -685,6 +685,14 @@ func (s state) report() (control.VMReport, bool) {
 	return r, true
 }
 
+// retried is what the retry timer is for, and how often it failed.
+func (s state) retried() (what string, tries int) {
+	if s.failures == 0 {
+		return string(opStart), s.crashes
+	}
+	return string(s.failed), s.failures
+}
+
 func (s state) attempts() string {
 	return fmt.Sprintf("%s (attempt %d; it is retried)", s.why, s.failures)
 }

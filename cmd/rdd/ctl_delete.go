@@ -141,7 +141,7 @@ func (c *cli) finishDelete(ctx context.Context, client *supervisor.Client, r mes
 	case "name":
 		return printName(r, c.out)
 	}
-	c.printf("%s %s\n", printable(shown(r)), word)
+	c.printf("%s %s\n", printable(messages.NameOf(r)), word)
 	return nil
 }
 
@@ -156,7 +156,7 @@ func (c *cli) waitGone(ctx context.Context, client *supervisor.Client, r message
 	note := func() {
 		if last != nil && tell && last.Reason != told {
 			told = last.Reason
-			c.notef("%s: deletion blocked (%s): %s", shown(r), last.Reason, last.Message)
+			c.notef("%s: deletion blocked (%s): %s", messages.NameOf(r), last.Reason, last.Message)
 		}
 	}
 	note()
@@ -173,25 +173,18 @@ func (c *cli) waitGone(ctx context.Context, client *supervisor.Client, r message
 	case errors.Is(err, messages.ErrNotFound):
 		return nil
 	case errors.Is(err, messages.ErrTimeout):
-		return notGone(r, last, err, total)
+		return notGone(r, whyNow(ctx, client, kind, r.GetName(), r), err, total)
 	}
 	return err
 }
 
-// notGone is the time-out of a deletion, naming the blocker.
-func notGone(r messages.Object, c *metav1.Condition, cause error, total time.Duration) error {
-	text := "not gone after " + total.String() + "; the deletion goes on"
-	e := messages.NewError(messages.CodeTimeout, "delete", "", "", shown(r)+": "+text)
-	e.Details = map[string]string{}
-	for k, v := range messages.AsError(cause).Details {
-		e.Details[k] = v
-	}
-	e.Details["resource"] = shown(r)
-	if c != nil {
-		e.Message = shown(r) + ": blocked (" + c.Reason + "): " + c.Message + "; " + text
-		e.Details["condition"], e.Details["reason"], e.Details["message"] = c.Type, c.Reason, c.Message
-	}
-	return e
+// notGone is the time-out of a deletion, with the chain of what blocks it.
+func notGone(r messages.Object, why *supervisor.Blockage, cause error, total time.Duration) error {
+	text := messages.NameOf(r) + ": not gone after " + short(total) + "; the deletion goes on"
+	e := messages.NewError(messages.CodeTimeout, "delete", "", "", text)
+	e.Details = whyDetails(why, messages.AsError(cause).Details)
+	e.Details["resource"] = messages.NameOf(r)
+	return explained{e, whyLines(why, time.Now())}
 }
 
 // blockage is the condition that says why a deletion takes longer; nil when none does.

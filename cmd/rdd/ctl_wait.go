@@ -3,9 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -96,7 +93,7 @@ func (c *cli) waitOne(ctx context.Context, client *supervisor.Client, t target, 
 	met, err := client.Wait(ctx, t.kind.Name, supervisor.WaitOptions{
 		For: condition, Name: t.name, Selector: o.selector, UID: o.uid, Timeout: left})
 	if errors.Is(err, messages.ErrTimeout) {
-		return timedOut(err, t)
+		return timedOut(ctx, client, err, t)
 	}
 	if err != nil {
 		return err
@@ -118,24 +115,29 @@ func (c *cli) waitOne(ctx context.Context, client *supervisor.Client, t target, 
 		return nil
 	}
 	for _, r := range met {
-		c.printf("%s%s\n", printable(shown(r)), suffix)
+		c.printf("%s%s\n", printable(messages.NameOf(r)), suffix)
 	}
 	return nil
 }
 
-// timedOut says in kubectl's words which wait failed, and keeps what the daemon knows of the blocker.
-func timedOut(err error, t target) error {
-	e := messages.AsError(err)
-	out := messages.NewError(messages.CodeTimeout, "", "", "", "timed out waiting for the condition on "+t.String())
-	out.Details = e.Details
+// timedOut says in kubectl's words which wait failed, and what blocks the resource; while there is none, what blocks the App.
+func timedOut(ctx context.Context, client *supervisor.Client, err error, t target) error {
+	details := messages.AsError(err).Details
+	kind, name := t.kind.Name, details["name"]
 	var lines []string
-	if e.Message != "" && !strings.Contains(e.Message, "context deadline exceeded") {
-		lines = append(lines, "  "+e.Message)
+	if name == "" {
+		kind, name = messages.KindApp, messages.AppName
+		lines = append(lines, "  "+details["blocker"])
 	}
-	for _, k := range slices.Sorted(maps.Keys(e.Details)) {
-		if v := e.Details[k]; v != "" && !strings.Contains(e.Message, v) {
-			lines = append(lines, "  "+k+": "+v)
-		}
+	why := whyNow(ctx, client, kind, name, nil)
+	lines = append(lines, whyLines(why, time.Now())...)
+	if len(lines) == 0 && details["blocker"] != "" {
+		lines = append(lines, "  "+details["blocker"])
 	}
+	if lost := details["connection"]; lost != "" {
+		lines = append(lines, "  "+lost)
+	}
+	out := messages.NewError(messages.CodeTimeout, "", "", "", "timed out waiting for the condition on "+t.String())
+	out.Details = whyDetails(why, details)
 	return explained{out, lines}
 }

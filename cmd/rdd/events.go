@@ -90,17 +90,21 @@ func (c *cli) printEvents(events []messages.HouseEvent, o *eventsOptions) error 
 	return nil
 }
 
-func (c *cli) printEvent(e messages.HouseEvent, whole bool) {
+// eventText is what happened, in one line.
+func eventText(e messages.HouseEvent) string {
 	message := firstLine(e.Message)
 	if e.Attempt > 0 {
 		message += fmt.Sprintf(" (attempt %d", e.Attempt)
 		if e.Delay != nil {
-			message += ", next in " + short(e.Delay.Duration)
+			message += ", after " + short(e.Delay.Duration)
 		}
 		message += ")"
 	}
-	line := fmt.Sprintf("%5d  %s  %-14s  %-24s  %s", e.Seq, e.Time.Local().Format("2006-01-02 15:04:05.000"), e.Type, e.Actor,
-		strings.TrimSpace(message))
+	return strings.TrimSpace(message)
+}
+
+func (c *cli) printEvent(e messages.HouseEvent, whole bool) {
+	line := fmt.Sprintf("%5d  %s  %-14s  %-24s  %s", e.Seq, e.Time.Local().Format("2006-01-02 15:04:05.000"), e.Type, e.Actor, eventText(e))
 	c.printf("%s\n", strings.TrimRight(printable(line), " "))
 	if e.Stack == "" {
 		return

@@ -119,56 +119,6 @@ func (p *progress) end() {
 	p.clear()
 }
 
-// blocking are the conditions of the App that keep it from being settled, the cause first.
-func blocking(app *messages.App) []metav1.Condition {
-	var out []metav1.Condition
-	for _, name := range []string{messages.ConditionCreated, messages.ConditionRunning, messages.ConditionContainerEngineReady} {
-		c := messages.Condition(app, name)
-		if c == nil || c.Reason == messages.ReasonNotApplicable {
-			continue
-		}
-		if app.Spec.Running && c.Status != metav1.ConditionTrue || !app.Spec.Running && c.Status == metav1.ConditionTrue && name != messages.ConditionCreated {
-			out = append(out, *c)
-		}
-	}
-	if c := messages.Condition(app, messages.ConditionSettled); len(out) == 0 && c != nil && c.Status != metav1.ConditionTrue {
-		out = append(out, *c)
-	}
-	return out
-}
-
-// blockers are the lines that tell people what blocks: how long it has held, and why.
-func blockers(app *messages.App) []string {
-	var lines []string
-	for i, c := range blocking(app) {
-		head := "  blocked by"
-		if i > 0 {
-			head = "            "
-		}
-		line := fmt.Sprintf("%s  %-6s  %s=%s  reason=%s", head, strings.ToLower(partName(c.Type)), c.Type, c.Status, c.Reason)
-		if !c.LastTransitionTime.IsZero() {
-			line += " for " + short(time.Since(c.LastTransitionTime.Time))
-		}
-		if c.Message != "" {
-			line += ": " + c.Message
-		}
-		lines = append(lines, line)
-	}
-	return lines
-}
-
-func partName(condition string) string {
-	for _, p := range parts {
-		if p.condition == condition {
-			return p.name
-		}
-	}
-	if condition == messages.ConditionCreated {
-		return "VM"
-	}
-	return "App"
-}
-
 // short is a duration as people write it: 20s, 1m30s, 5m, 2h.
 func short(d time.Duration) string {
 	if d < 0 {

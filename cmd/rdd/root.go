@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/rdd-desktop/rdd/messages"
 	"github.com/rdd-desktop/rdd/supervisor"
 )
 
@@ -47,10 +46,10 @@ func newRoot(c *cli) *cobra.Command {
 		return err
 	}
 	ctl := group("ctl", "Work with resources")
-	ctl.AddCommand(newGet(c), newWatch(c), newWait(c), newDelete(c), newAPIResources(c))
+	ctl.AddCommand(newGet(c), newDescribe(c), newWatch(c), newWait(c), newDelete(c), newAPIResources(c))
 	svc := group("svc", "Work with the background service")
 	svc.AddCommand(newServe(c), newSvcStart(c), newSvcStop(c), newSvcStatus(c), newSvcLog(c), newSvcPaths(c))
-	root.AddCommand(newSet(c), newStart(c), newStop(c), newStatus(c), newVersion(c), ctl, svc, newTree(c), newEvents(c))
+	root.AddCommand(newSet(c), newStart(c), newStop(c), newRestart(c), newStatus(c), newVersion(c), ctl, svc, newTree(c), newEvents(c), newWhy(c))
 	if os.Getenv("RDD_TEST_HOOKS") == "1" {
 		root.AddCommand(newDebug(c))
 	}
@@ -126,17 +125,4 @@ func waitLimit(d time.Duration) time.Duration {
 		return -1
 	}
 	return d
-}
-
-// shown is the name of a resource for people: kind/name as one would type it.
-func shown(o messages.Object) string {
-	k, ok := messages.KindByName(o.GetObjectKind().GroupVersionKind().Kind)
-	if !ok {
-		return o.GetName()
-	}
-	name := o.GetName()
-	if names := k.HumanNames(o); len(names) > 0 {
-		name = names[0]
-	}
-	return strings.ToLower(k.Name) + "/" + name
 }

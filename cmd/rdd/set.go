@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"time"
@@ -27,7 +28,7 @@ func newSet(c *cli) *cobra.Command {
 	b.WriteString("Change what the application shall be, start the daemon when it does not run, and wait until all of it has taken\n" +
 		"effect. Without arguments it lists the properties and their values.\n\nProperties:\n")
 	for _, p := range messages.Properties() {
-		b.WriteString("  " + p.Name + " (" + propertyType(p) + "): " + p.Help + "\n")
+		b.WriteString("  " + p.Name + " (" + p.Type + ", " + p.Valid() + "): " + p.Help + "\n")
 	}
 	cmd := settingCommand(c, "set [PROPERTY=VALUE…]", "Change properties of the application", nil)
 	cmd.Long = strings.TrimSpace(b.String())
@@ -68,13 +69,6 @@ func settingCommand(c *cli, use, short string, fixed []string) *cobra.Command {
 	return cmd
 }
 
-func propertyType(p messages.Property) string {
-	if len(p.Enum) > 0 {
-		return strings.Join(p.Enum, "|")
-	}
-	return p.Type
-}
-
 // listProperties prints every property with its present value, "-" while no daemon tells it.
 func (c *cli) listProperties(ctx context.Context, o *setOptions) error {
 	app, err := c.app(ctx)
@@ -84,21 +78,22 @@ func (c *cli) listProperties(ctx context.Context, o *setOptions) error {
 	type row struct {
 		Name    string   `json:"name"`
 		Type    string   `json:"type"`
+		Valid   string   `json:"valid"`
 		Enum    []string `json:"enum,omitempty"`
 		Value   *string  `json:"value"`
 		Default string   `json:"default"`
 		Help    string   `json:"help"`
 	}
 	var all []row
-	lines := [][]string{{"PROPERTY", "TYPE", "VALUE", "DEFAULT"}}
+	lines := [][]string{{"PROPERTY", "TYPE", "VALID", "VALUE", "DEFAULT"}}
 	for _, p := range messages.Properties() {
-		r, value := row{p.Name, p.Type, p.Enum, nil, p.Default, p.Help}, "-"
+		r, value := row{p.Name, p.Type, p.Valid(), p.Enum, nil, p.Default, p.Help}, "-"
 		if app != nil {
 			value = messages.Value(app.Spec, p.Name)
 			r.Value = &value
 		}
 		all = append(all, r)
-		lines = append(lines, []string{p.Name, propertyType(p), value, p.Default})
+		lines = append(lines, []string{p.Name, p.Type, p.Valid(), orElse(value, `""`), orElse(p.Default, `""`)})
 	}
 	if o.output == "json" {
 		return c.printJSON(all)
@@ -149,9 +144,25 @@ func (c *cli) set(ctx context.Context, args []string, o *setOptions) error {
 	if err != nil {
 		return err
 	}
-	reply, err := setApp(ctx, client, messages.SetRequest{Patch: patch, IfGeneration: o.ifGeneration, DryRun: o.dryRun})
+	app, err := c.change(ctx, client, patch, begin, waitLimit(o.timeout), o)
 	if err != nil {
 		return err
+	}
+	if o.output == "json" {
+		return c.printJSON(app)
+	}
+	if o.wait && !o.dryRun {
+		c.notef("settled in %.1fs", time.Since(begin).Seconds())
+	}
+	return nil
+}
+
+// change sets properties and, unless told not to, waits for at most limit until they have taken effect. With an error from the
+// wait it returns the App as accepted.
+func (c *cli) change(ctx context.Context, client *supervisor.Client, patch json.RawMessage, begin time.Time, limit time.Duration, o *setOptions) (*messages.App, error) {
+	reply, err := setApp(ctx, client, messages.SetRequest{Patch: patch, IfGeneration: o.ifGeneration, DryRun: o.dryRun})
+	if err != nil {
+		return nil, err
 	}
 	if o.output != "json" {
 		note := ""
@@ -163,16 +174,14 @@ func (c *cli) set(ctx context.Context, args []string, o *setOptions) error {
 		}
 		c.printf("app/app  generation %d%s\n", reply.App.Generation, note)
 	}
-	app := reply.App
-	if o.wait && !o.dryRun {
-		if app, err = c.settle(ctx, client, app, begin, o); err != nil {
-			return err
-		}
+	if !o.wait || o.dryRun {
+		return reply.App, nil
 	}
-	if o.output == "json" {
-		return c.printJSON(app)
+	app, err := c.settle(ctx, client, reply.App, begin, limit, o)
+	if err != nil {
+		return reply.App, err
 	}
-	return nil
+	return app, nil
 }
 
 func setApp(ctx context.Context, client *supervisor.Client, r messages.SetRequest) (*messages.SetReply, error) {
@@ -182,47 +191,39 @@ func setApp(ctx context.Context, client *supervisor.Client, r messages.SetReques
 }
 
 // settle waits until the change has taken effect and shows the way there on stderr.
-func (c *cli) settle(ctx context.Context, client *supervisor.Client, app *messages.App, begin time.Time, o *setOptions) (*messages.App, error) {
+func (c *cli) settle(ctx context.Context, client *supervisor.Client, app *messages.App, begin time.Time, limit time.Duration, o *setOptions) (*messages.App, error) {
 	show := newProgress(c, app, begin, o.output == "json")
 	last := app
 	done, err := client.WaitSettled(ctx, supervisor.SettleOptions{
-		Generation: app.Generation, Timeout: waitLimit(o.timeout),
+		Generation: app.Generation, Timeout: limit,
 		Progress: func(a *messages.App) { last = a; show.app(a) },
 	})
 	if err == nil && done != nil {
 		show.app(done)
 	}
 	show.end()
-	switch {
-	case err == nil:
-		if o.output != "json" {
-			c.notef("settled in %.1fs", time.Since(begin).Seconds())
-		}
+	if err == nil {
 		return done, nil
-	case errors.Is(err, messages.ErrTimeout):
-		return nil, notSettled(err, last, app.Generation, o)
 	}
-	if lines := blockers(last); len(lines) > 0 {
+	why := whyNow(ctx, client, messages.KindApp, messages.AppName, last)
+	if errors.Is(err, messages.ErrTimeout) {
+		return nil, notSettled(err, why, app, o)
+	}
+	if lines := whyLines(why, time.Now()); len(lines) > 0 && errors.Is(err, messages.ErrTerminal) {
 		return nil, explained{err, lines}
 	}
 	return nil, err
 }
 
 // notSettled is the time-out of a change, with the chain of what blocks it.
-func notSettled(cause error, app *messages.App, generation int64, o *setOptions) error {
+func notSettled(cause error, why *supervisor.Blockage, app *messages.App, o *setOptions) error {
 	e := messages.NewError(messages.CodeTimeout, "", "", "", "")
-	e.Message = "not settled after " + short(o.timeout) + " (app/app generation " + itoa(generation) + ")"
-	e.Details = map[string]string{"generation": itoa(generation)}
-	for k, v := range messages.AsError(cause).Details {
-		e.Details[k] = v
-	}
-	if b := blocking(app); len(b) > 0 {
-		e.Details["condition"], e.Details["status"] = b[0].Type, string(b[0].Status)
-		e.Details["reason"], e.Details["message"] = b[0].Reason, b[0].Message
-	}
+	e.Message = "not settled after " + short(o.timeout) + " (app/app generation " + itoa(app.Generation) + ")"
+	e.Details = whyDetails(why, messages.AsError(cause).Details)
+	e.Details["generation"] = itoa(app.Generation)
 	verb := "change"
 	if app.Spec.Running {
 		verb = "start"
 	}
-	return explained{e, append(blockers(app), "the "+verb+" continues; follow it with: rdd status --watch")}
+	return explained{e, append(whyLines(why, time.Now()), "the "+verb+" continues; follow it with: rdd status --watch")}
 }

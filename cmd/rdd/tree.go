@@ -141,13 +141,16 @@ func nodeLine(n *messages.TreeNode, head string, now time.Time) treeLine {
 	if n.Detail != "" {
 		rest = append(rest, n.Detail)
 	}
+	for _, r := range n.Retries {
+		rest = append(rest, r.What+": "+triesText(r, now))
+	}
 	l.rest = strings.Join(rest, "   ")
 	return l
 }
 
 // usual reports whether a node and everything below it need no attention.
 func usual(n messages.TreeNode) bool {
-	return n.Restarts == 0 && n.Last == "" && slices.Contains(usualStates, n.State) &&
+	return n.Restarts == 0 && n.Last == "" && len(n.Retries) == 0 && slices.Contains(usualStates, n.State) &&
 		!slices.ContainsFunc(n.Children, func(c messages.TreeNode) bool { return !usual(c) })
 }
 

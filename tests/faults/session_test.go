@@ -10,6 +10,7 @@ import (
 
 	"github.com/rdd-desktop/rdd/dockerio/sim"
 	"github.com/rdd-desktop/rdd/messages"
+	"github.com/rdd-desktop/rdd/supervisor"
 )
 
 func (h *house) ready() metav1.ConditionStatus {
@@ -60,6 +61,18 @@ func Test_D2_TheFirstPassInspectsInParallel(t *testing.T) {
 	}).settled()
 	require.Len(t, h.list("container"), n)
 	require.Less(t, time.Since(began), n*each*3/4, "one after the other takes %s", n*each)
+}
+
+func TestAnEngineThatRefusesUsIsTerminalAndHeals(t *testing.T) {
+	denied := messages.NewError(messages.CodeForbidden, "connect to", "engine", "", "permission denied")
+	h := start(t, func(w *sim.Engine) { w.Faults().Fail(sim.OpInfo, "", 0, denied) })
+	_, err := h.client.WaitSettled(t.Context(), supervisor.SettleOptions{Timeout: patience})
+	require.ErrorIs(t, err, messages.ErrTerminal)
+	require.Equal(t, messages.ReasonCannotConnect, messages.AsError(err).Details["reason"])
+	require.ErrorContains(t, err, "permission denied")
+	h.world.Faults().Clear()
+	h.eventually("let in, it connects without being asked", func() bool { return h.ready() == metav1.ConditionTrue })
+	h.settled()
 }
 
 func TestALostStreamIsNoticedAndMended(t *testing.T) {

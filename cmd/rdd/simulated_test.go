@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/rdd-desktop/rdd/dockerio/sim"
+	"github.com/rdd-desktop/rdd/messages"
+	"github.com/rdd-desktop/rdd/supervisor"
+	"github.com/rdd-desktop/rdd/vmdriver"
+)
+
+// TestSimulatedScripts runs the command line against daemons whose engine is in memory: "simulate FAULT…" starts one.
+func TestSimulatedScripts(t *testing.T) {
+	p := scripts(filepath.Join("testdata", "simulated"))
+	p.Cmds["until"] = until
+	testscript.Run(t, p)
+}
+
+// until REGEXP CMD… repeats a command until its stdout matches. What has to come is waited for; nothing is slept over.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	const patience = 20 * time.Second
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until REGEXP COMMAND…")
+	}
+	want := regexp.MustCompile("(?m)" + args[0])
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		err := ts.Exec(args[1], args[2:]...)
+		if want.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		if time.Since(began) > patience {
+			ts.Fatalf("%s: no %q after %s (%v)", strings.Join(args[1:], " "), args[0], patience, err)
+		}
+	}
+}
+
+// simulate is the program of a daemon with an engine in memory that holds a running container web (volume data), an ended one
+// job, and an image that nobody uses. Its arguments are what is wrong with the engine.
+func simulate() {
+	if err := runSimulation(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func runSimulation(wrong []string) error {
+	world := sim.New(sim.Options{})
+	defer world.Close()
+	if err := populate(world); err != nil {
+		return err
+	}
+	faults := map[string]func(){
+		"down": world.Down,
+		"denied": func() {
+			world.Faults().Fail(sim.OpInfo, "", 0, messages.NewError(messages.CodeForbidden, "connect to", "engine", "", "permission denied"))
+		},
+		"no-inspect": func() {
+			world.Faults().Fail(sim.OpInspectContainer, "web", 0, messages.NewError(messages.CodeUnavailable, "inspect", "container", "web", "broken"))
+		},
+		"no-stop": func() {}, // of the driver, below
+	}
+	for _, w := range wrong {
+		if faults[w] == nil {
+			return fmt.Errorf("unknown fault %q", w)
+		}
+		faults[w]()
+	}
+	i, err := supervisor.NewInstance("")
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	r, err := supervisor.Start(ctx, supervisor.Config{Instance: &i, Edge: true, TestHooks: true, Version: "simulated", Dialer: world.Dialer(),
+		Drivers:    map[string]vmdriver.Driver{messages.DriverSimulated: place{world.Endpoint(), len(wrong) > 0 && wrong[0] == "no-stop"}},
+		OnShutdown: stop})
+	if err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return r.Stop(context.Background())
+}
+
+func populate(world *sim.Engine) error {
+	for _, tag := range []string{"busybox:latest", "unused:1"} {
+		if _, err := world.Import(tag, ""); err != nil {
+			return err
+		}
+	}
+	if _, err := world.Run(sim.ContainerOptions{Name: "web", Image: "busybox", Volumes: []string{"data:/data"}, Labels: map[string]string{"app": "web"}}); err != nil {
+		return err
+	}
+	if _, err := world.Run(sim.ContainerOptions{Name: "job", Image: "busybox"}); err != nil {
+		return err
+	}
+	return world.Exit("job", 3)
+}
+
+// place is a driver whose VM runs for ever; a stuck one cannot be stopped.
+type place struct {
+	at    messages.Endpoint
+	stuck bool
+}
+
+func (place) Name() string { return messages.DriverSimulated }
+func (p place) Capabilities() vmdriver.Capabilities {
+	return vmdriver.Capabilities{Backends: []string{messages.EngineMoby}, OwnsEngine: p.stuck}
+}
+func (place) Inspect(context.Context, vmdriver.Spec) (vmdriver.Observation, error) {
+	return vmdriver.Observation{Phase: vmdriver.Running}, nil
+}
+func (place) Create(context.Context, vmdriver.Spec) error { return nil }
+func (place) Start(context.Context, vmdriver.Spec) error  { return nil }
+func (p place) Stop(context.Context, bool) error {
+	if p.stuck {
+		return messages.NewError(messages.CodeUnavailable, "", "", "", "it does not listen")
+	}
+	return nil
+}
+func (place) Delete(context.Context) error { return nil }
+func (place) Watch(ctx context.Context) (<-chan vmdriver.Observation, error) {
+	none := make(chan vmdriver.Observation)
+	context.AfterFunc(ctx, func() { close(none) })
+	return none, nil
+}
+func (p place) Endpoint(context.Context, vmdriver.Spec) (messages.Endpoint, error) { return p.at, nil }
+func (place) Logs(context.Context, io.Writer, bool) error                          { return nil }
