@@ -235,7 +235,10 @@ type DebugReply struct {
 }
 
 // ShutdownRequest ends the daemon.
-type ShutdownRequest struct{}
+type ShutdownRequest struct {
+	// KeepEngine leaves the engine and its containers running; the next daemon adopts it.
+	KeepEngine bool `json:"keepEngine,omitempty"`
+}
 
 // ShutdownReply is sent before the daemon ends.
 type ShutdownReply struct {

@@ -174,7 +174,8 @@ func (c *Client) Debug(ctx context.Context, r messages.DebugRequest) (*messages.
 	return ask(ctx, r, c.b.debug)
 }
 
-// Shutdown asks the daemon to end; the reply comes before it does.
-func (c *Client) Shutdown(ctx context.Context) (*messages.ShutdownReply, error) {
-	return ask(ctx, messages.ShutdownRequest{}, c.b.shutdown)
+// Shutdown asks the daemon to end, with the engine it runs or without; the reply comes before it does. Error: Forbidden when rdd
+// is embedded.
+func (c *Client) Shutdown(ctx context.Context, r messages.ShutdownRequest) (*messages.ShutdownReply, error) {
+	return ask(ctx, r, c.b.shutdown)
 }

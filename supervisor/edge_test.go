@@ -95,7 +95,9 @@ func TestEveryOperationOverTheEdge(t *testing.T) {
 		Debug: func(_ context.Context, r messages.DebugRequest) (*messages.DebugReply, error) {
 			return nil, messages.NewError(messages.CodeForbidden, "debug", "", r.Actor, "no test hooks")
 		},
-		Shutdown: func(context.Context) (*messages.ShutdownReply, error) { return &messages.ShutdownReply{PID: 42}, nil },
+		Shutdown: func(context.Context, messages.ShutdownRequest) (*messages.ShutdownReply, error) {
+			return &messages.ShutdownReply{PID: 42}, nil
+		},
 	}
 	c, ctx := d.dial(), within(t, 30*time.Second)
 	o, err := c.Get(ctx, "container", "web")
@@ -138,7 +140,7 @@ func TestEveryOperationOverTheEdge(t *testing.T) {
 	require.EqualValues(t, 7, v.Boot)
 	_, err = c.Debug(ctx, messages.DebugRequest{Actor: "rdd/vm", Action: "panic"})
 	require.ErrorIs(t, err, messages.ErrForbidden)
-	down, err := c.Shutdown(ctx)
+	down, err := c.Shutdown(ctx, messages.ShutdownRequest{})
 	require.NoError(t, err)
 	require.Equal(t, 42, down.PID)
 

@@ -75,6 +75,9 @@ func (i Instance) ArgsFile() string { return filepath.Join(i.Dir(), "rdd.args") 
 // DockerSocket is the socket of the engine this instance runs itself.
 func (i Instance) DockerSocket() string { return filepath.Join(i.ShortDir(), "docker.sock") }
 
+// nativeDir is where the native driver keeps its engine.
+func (i Instance) nativeDir() string { return filepath.Join(i.Dir(), "native") }
+
 // Journal is the file of durable intents.
 func (i Instance) Journal() string { return filepath.Join(i.Dir(), "journal.db") }
 

@@ -41,7 +41,7 @@ type Core struct {
 	Version func(context.Context) (*messages.VersionReply, error)
 	Debug   func(context.Context, messages.DebugRequest) (*messages.DebugReply, error)
 	// Shutdown returns the reply at once and ends the daemon a moment later.
-	Shutdown func(context.Context) (*messages.ShutdownReply, error)
+	Shutdown func(context.Context, messages.ShutdownRequest) (*messages.ShutdownReply, error)
 }
 
 // snapshot is a store.Root.
@@ -439,9 +439,9 @@ func (b *localBackend) debug(ctx context.Context, r messages.DebugRequest) (*mes
 	return b.core.Debug(ctx, r)
 }
 
-func (b *localBackend) shutdown(ctx context.Context, _ messages.ShutdownRequest) (*messages.ShutdownReply, error) {
+func (b *localBackend) shutdown(ctx context.Context, r messages.ShutdownRequest) (*messages.ShutdownReply, error) {
 	if b.core.Shutdown == nil {
 		return nil, unavailable(messages.OpShutdown)
 	}
-	return b.core.Shutdown(ctx)
+	return b.core.Shutdown(ctx, r)
 }

@@ -16,21 +16,21 @@ const lockTries = 100
 // while its file is the one at the path.
 //
 // Errors: Conflict (another process has it), Internal.
-func lockInstance(i Instance) (*flock.Flock, error) {
+func lockInstance(i Instance, verb string) (*flock.Flock, error) {
 	for range lockTries {
 		l := flock.New(i.Lock())
 		held, err := l.TryLock()
 		switch {
 		case err != nil:
-			return nil, messages.WrapError(messages.CodeInternal, "lock", "instance", i.Name, err)
+			return nil, messages.WrapError(messages.CodeInternal, verb, "instance", i.Name, err)
 		case !held:
-			return nil, messages.NewError(messages.CodeConflict, "start", "instance", i.Name, "another process is serving it already")
+			return nil, messages.NewError(messages.CodeConflict, verb, "instance", i.Name, "another process is serving it")
 		case lockCounts(l):
 			return l, nil
 		}
 		_ = l.Unlock() // of a file that nobody else can find
 	}
-	return nil, messages.NewError(messages.CodeInternal, "lock", "instance", i.Name, i.Lock()+" does not stay where it is")
+	return nil, messages.NewError(messages.CodeInternal, verb, "instance", i.Name, i.Lock()+" does not stay where it is")
 }
 
 // unlockInstance removes the file before it gives the lock back: after that it may be another one's.

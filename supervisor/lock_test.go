@@ -31,7 +31,7 @@ func TestNeverTwoHolders(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range 2000 {
-				l, err := lockInstance(i)
+				l, err := lockInstance(i, "start")
 				if err != nil {
 					if !assert.ErrorIs(t, err, messages.ErrConflict) {
 						return
@@ -56,9 +56,9 @@ func TestALockOnAFileThatIsGoneIsNone(t *testing.T) {
 	i := lockable(t)
 	require.False(t, i.Held())
 	require.NoFileExists(t, i.Lock(), "asking makes no file")
-	first, err := lockInstance(i)
+	first, err := lockInstance(i, "start")
 	require.NoError(t, err)
-	_, err = lockInstance(i)
+	_, err = lockInstance(i, "start")
 	require.ErrorIs(t, err, messages.ErrConflict)
 	require.True(t, i.Held())
 	require.NoError(t, os.Remove(i.Lock()))

@@ -25,7 +25,6 @@ import (
 	"github.com/rdd-desktop/rdd/dockerio/moby"
 	"github.com/rdd-desktop/rdd/messages"
 	"github.com/rdd-desktop/rdd/vmdriver"
-	"github.com/rdd-desktop/rdd/vmdriver/external"
 )
 
 // Config of a running rdd. The zero value works: everything in memory, the engine that DOCKER_HOST or the current Docker context
@@ -42,14 +41,15 @@ type Config struct {
 	TestHooks bool
 	// Version is shown by Client.Version.
 	Version string
-	// Drivers by name. Nil = external alone.
+	// Drivers by name. Nil = those of this build: external, and with an Instance on Linux native.
 	Drivers map[string]vmdriver.Driver
 	// Dialer makes clients of the engine. Nil = Docker's API.
 	Dialer dockerio.Dialer
 	// Intervals of the watcher.
 	Intervals Intervals
-	// OnShutdown is called once when a client asks the daemon to end; it should call Stop. Nil = Client.Shutdown is refused.
-	OnShutdown func()
+	// OnShutdown is called when a client asks the daemon to end; it should call Detach if the engine is to be kept, else Stop. Nil =
+	// Client.Shutdown is refused.
+	OnShutdown func(keepEngine bool)
 }
 
 // Intervals are the clocks of the watcher; zero = default.
@@ -88,7 +88,7 @@ func Start(ctx context.Context, cfg Config) (_ *Rdd, err error) {
 		return nil, messages.NewError(messages.CodeBadRequest, "start", "", "rdd", "an edge needs an Instance to be found by")
 	}
 	if cfg.Drivers == nil {
-		cfg.Drivers = map[string]vmdriver.Driver{messages.DriverExternal: external.New(external.Config{})}
+		cfg.Drivers = drivers(cfg.Instance, cfg.Log)
 	}
 	if cfg.Dialer == nil {
 		cfg.Dialer = moby.Dialer{}
@@ -129,7 +129,7 @@ func (r *Rdd) open() (err error) {
 	if err := os.MkdirAll(i.Dir(), 0o700); err != nil {
 		return messages.WrapError(messages.CodeInternal, "create", "instance directory", i.Dir(), err)
 	}
-	if r.lock, err = lockInstance(*i); err != nil {
+	if r.lock, err = lockInstance(*i, "start"); err != nil {
 		return err
 	}
 	r.file, r.meta, err = journal.Open(i.Journal())
@@ -161,37 +161,29 @@ func (r *Rdd) startTree(ctx context.Context) error {
 	}))
 }
 
-// resolve chooses the driver for "auto"; never the simulated one.
-func (r *Rdd) resolve(messages.AppSpec) (string, error) {
-	for _, name := range []string{messages.DriverLima, messages.DriverNative, messages.DriverExternal} {
-		if r.cfg.Drivers[name] != nil {
-			return name, nil
-		}
-	}
-	return "", messages.NewError(messages.CodeInvalid, "choose", "driver", messages.DriverAuto, "no driver can run here")
-}
-
-func (r *Rdd) backends(driver string) []string {
-	if d := r.cfg.Drivers[driver]; d != nil {
-		return d.Capabilities().Backends
-	}
-	return nil
-}
-
 // Client talks to this rdd without leaving the process.
 func (r *Rdd) Client() *Client { return r.client }
 
 // Failed tells, once, that a part of the tree failed too often to be restarted. The rest goes on; the embedder should Stop.
 func (r *Rdd) Failed() <-chan error { return r.failed }
 
-// Stop ends the tree in reverse start order, then gives the journal and the lock back. An engine that is not ours goes on. It is
-// idempotent; what did not stop in time is in the error.
-func (r *Rdd) Stop(ctx context.Context) error {
+// Stop ends the tree in reverse start order, then the engine if it is ours, then gives the journal and the lock back. App.spec.running
+// stays as it is: the next Start goes on from there. It is idempotent; what did not stop in time is in the error.
+func (r *Rdd) Stop(ctx context.Context) error { return r.end(ctx, false) }
+
+// Detach is Stop without the end of the engine: its containers run on, and the next Start adopts it.
+func (r *Rdd) Detach(ctx context.Context) error { return r.end(ctx, true) }
+
+func (r *Rdd) end(ctx context.Context, keepEngine bool) error {
 	r.once.Do(func() {
 		if r.edge != nil {
 			r.edge.stop()
 		}
 		r.err = r.house.Stop(ctx)
+		if !keepEngine {
+			_, err := endEngines(ctx, r.cfg.Log, r.cfg.Drivers)
+			r.err = errors.Join(r.err, err)
+		}
 		r.release()
 	})
 	return r.err
@@ -301,10 +293,10 @@ func (r *Rdd) debug(_ context.Context, m messages.DebugRequest) (*messages.Debug
 	return &messages.DebugReply{Armed: m.Action + " " + m.Actor}, nil
 }
 
-func (r *Rdd) shutdown(context.Context) (*messages.ShutdownReply, error) {
+func (r *Rdd) shutdown(_ context.Context, m messages.ShutdownRequest) (*messages.ShutdownReply, error) {
 	if r.cfg.OnShutdown == nil {
 		return nil, messages.NewError(messages.CodeForbidden, "shut down", "", "rdd", "it is embedded: its owner stops it")
 	}
-	time.AfterFunc(50*time.Millisecond, r.cfg.OnShutdown) // the reply goes first
+	time.AfterFunc(50*time.Millisecond, func() { r.cfg.OnShutdown(m.KeepEngine) }) // the reply goes first
 	return &messages.ShutdownReply{PID: os.Getpid()}, nil
 }

@@ -260,7 +260,7 @@ func (a *vmActor) inspect(c *kit.Context, e inspect) {
 	}, failed)
 }
 
-// strays finds drivers whose VM runs although another one is desired: the daemon ended between the change and its execution.
+// strays finds drivers whose VM runs, or half runs, although another one is desired: the daemon ended between the change and its execution.
 func strays(ctx context.Context, log *slog.Logger, others map[string]vmdriver.Driver, spec vmdriver.Spec) []string {
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(others)) {
@@ -270,7 +270,7 @@ func strays(ctx context.Context, log *slog.Logger, others map[string]vmdriver.Dr
 		switch {
 		case err != nil: // it is not the one we are asked for: what cannot be inspected here is not left running here
 			log.Debug("inspect of another driver failed", "driver", name, "error", err)
-		case obs.Phase == vmdriver.Running:
+		case obs.Phase == vmdriver.Running, obs.Phase == vmdriver.Broken:
 			out = append(out, name)
 		}
 	}

@@ -48,7 +48,7 @@ func newRoot(c *cli) *cobra.Command {
 	ctl := group("ctl", "Work with resources")
 	ctl.AddCommand(newGet(c), newDescribe(c), newWatch(c), newWait(c), newDelete(c), newAPIResources(c))
 	svc := group("svc", "Work with the background service")
-	svc.AddCommand(newServe(c), newSvcStart(c), newSvcStop(c), newSvcStatus(c), newSvcLog(c), newSvcPaths(c))
+	svc.AddCommand(newServe(c), newSvcStart(c), newSvcStop(c), newSvcRestart(c), newSvcDelete(c), newSvcStatus(c), newSvcLog(c), newSvcPaths(c))
 	root.AddCommand(newSet(c), newStart(c), newStop(c), newRestart(c), newStatus(c), newVersion(c), ctl, svc, newTree(c), newEvents(c), newWhy(c))
 	if os.Getenv("RDD_TEST_HOOKS") == "1" {
 		root.AddCommand(newDebug(c))

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 	"time"
 
@@ -77,12 +76,16 @@ func (c *cli) serve(ctx context.Context, levelName string) error {
 }
 
 func runDaemon(ctx context.Context, i supervisor.Instance, logger *slog.Logger, signals <-chan os.Signal) error {
-	asked := make(chan struct{})
-	var once sync.Once
+	asked := make(chan bool, 1)
 	r, err := supervisor.Start(ctx, supervisor.Config{
 		Instance: &i, Log: logger, Edge: true, Version: version,
-		TestHooks:  os.Getenv("RDD_TEST_HOOKS") == "1",
-		OnShutdown: func() { once.Do(func() { close(asked) }) },
+		TestHooks: os.Getenv("RDD_TEST_HOOKS") == "1",
+		OnShutdown: func(keepEngine bool) {
+			select {
+			case asked <- keepEngine:
+			default: // the first one counts
+			}
+		},
 	})
 	if err != nil {
 		logger.Error("rdd did not start", "instance", i.Name, "err", err)
@@ -90,25 +93,30 @@ func runDaemon(ctx context.Context, i supervisor.Instance, logger *slog.Logger, 
 	}
 	logger.Info("rdd runs", "instance", i.Name, "version", version, "pid", os.Getpid())
 	var failure error
+	end := r.Stop
 	select {
 	case s := <-signals:
 		logger.Info("stopping", "cause", s.String())
-	case <-asked:
-		logger.Info("stopping", "cause", "svc stop")
+	case keepEngine := <-asked:
+		logger.Info("stopping", "cause", "svc stop", "keep engine", keepEngine)
+		if keepEngine {
+			end = r.Detach
+		}
 	case <-ctx.Done():
 		logger.Info("stopping", "cause", ctx.Err().Error())
 	case failure = <-r.Failed():
 		logger.Error("rdd failed", "err", failure)
+		end = r.Detach // containers do not pay for a failure of rdd
 	}
-	return stopDaemon(r, logger, signals, failure)
+	return stopDaemon(end, logger, signals, failure)
 }
 
 // stopDaemon stops in order; a second signal does not wait for that.
-func stopDaemon(r *supervisor.Rdd, logger *slog.Logger, signals <-chan os.Signal, failure error) error {
+func stopDaemon(end func(context.Context) error, logger *slog.Logger, signals <-chan os.Signal, failure error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- r.Stop(ctx) }()
+	go func() { done <- end(ctx) }()
 	select {
 	case err := <-done:
 		if failure == nil {

@@ -84,7 +84,7 @@ func runSimulation(wrong []string) error {
 	defer stop()
 	r, err := supervisor.Start(ctx, supervisor.Config{Instance: &i, Edge: true, TestHooks: true, Version: "simulated", Dialer: world.Dialer(),
 		Drivers:    map[string]vmdriver.Driver{messages.DriverSimulated: place{world.Endpoint(), len(wrong) > 0 && wrong[0] == "no-stop"}},
-		OnShutdown: stop})
+		OnShutdown: func(bool) { stop() }})
 	if err != nil {
 		return err
 	}
