@@ -29,12 +29,12 @@ const patience = 20 * time.Second
 
 type house struct {
 	*testing.T
-	engine *enginetest.Engine
+	engine *enginetest.Client
 	client *supervisor.Client
 }
 
-// start runs rdd on the engine at host.
-func start(t *testing.T, e *enginetest.Engine, host string, intervals supervisor.Intervals) *house {
+// startExternal runs rdd on the engine at host.
+func startExternal(t *testing.T, e *enginetest.Client, host string, intervals supervisor.Intervals) *house {
 	t.Helper()
 	r, err := supervisor.Start(t.Context(), supervisor.Config{
 		TestHooks: true, Intervals: intervals,
@@ -178,11 +178,11 @@ func (h *house) equalWithin(limit time.Duration, what string) {
 	require.Equal(h, truth, mirror, "%s: the mirror is not the engine's after %s", what, limit)
 }
 
-func TestTheMirrorEqualsTheEngine(t *testing.T) {
-	e := enginetest.ForTest(t)
-	e.Clean(t)
+func TestTheMirrorEqualsTheEngine(t *testing.T) { onEach(t, theMirrorEqualsTheEngine) }
+
+func theMirrorEqualsTheEngine(t *testing.T, e place) {
 	e.ImportBusybox(t, "busybox:latest")
-	h := start(t, e, e.Host(), supervisor.Intervals{}).settled()
+	h := e.start(t, supervisor.Intervals{}).settled()
 	h.equal("first pass")
 	d := func(args ...string) { t.Helper(); e.Docker(t, args...) }
 	for _, step := range []struct {
@@ -238,11 +238,13 @@ func TestTheMirrorEqualsTheEngine(t *testing.T) {
 }
 
 func TestAnInUseImageSaysWhoHoldsItAndGoesWithItsUser(t *testing.T) {
-	e := enginetest.ForTest(t)
-	e.Clean(t)
+	onEach(t, anInUseImageSaysWhoHoldsItAndGoesWithItsUser)
+}
+
+func anInUseImageSaysWhoHoldsItAndGoesWithItsUser(t *testing.T, e place) {
 	e.ImportBusybox(t, "busybox:latest")
 	e.Docker(t, "run", "-d", "--name", "user", "busybox", "sleep", "3600")
-	h := start(t, e, e.Host(), supervisor.Intervals{}).settled()
+	h := e.start(t, supervisor.Intervals{}).settled()
 	_, err := h.client.Delete(t.Context(), messages.DeleteRequest{Kind: "image", Name: "busybox:latest"})
 	require.NoError(t, err)
 	h.within(patience, "blocked", func() bool {
@@ -255,11 +257,13 @@ func TestAnInUseImageSaysWhoHoldsItAndGoesWithItsUser(t *testing.T) {
 }
 
 func TestDeletingAContainerForcesAndKeepsVolumes(t *testing.T) {
-	e := enginetest.ForTest(t)
-	e.Clean(t)
+	onEach(t, deletingAContainerForcesAndKeepsVolumes)
+}
+
+func deletingAContainerForcesAndKeepsVolumes(t *testing.T, e place) {
 	e.ImportBusybox(t, "busybox:latest")
 	e.Docker(t, "run", "-d", "--name", "web", "-v", "data:/data", "busybox", "sleep", "3600")
-	h := start(t, e, e.Host(), supervisor.Intervals{}).settled()
+	h := e.start(t, supervisor.Intervals{}).settled()
 	for _, target := range []messages.DeleteRequest{{Kind: "container", Name: "web"}, {Kind: "volume", Name: "data"}} {
 		require.NotNil(t, h.get(target.Kind, target.Name))
 		_, err := h.client.Delete(t.Context(), target)
@@ -297,7 +301,7 @@ func TestADaemonKilledAndStartedAgain(t *testing.T) {
 	e := enginetest.New(t, enginetest.Options{LiveRestore: true})
 	e.ImportBusybox(t, "busybox:latest")
 	e.Docker(t, "run", "-d", "--name", "web", "busybox", "sleep", "3600")
-	h := start(t, e, e.Host(), supervisor.Intervals{Heartbeat: time.Second}).settled()
+	h := startExternal(t, &e.Client, e.Host(), supervisor.Intervals{Heartbeat: time.Second}).settled()
 	uid := h.container("web").UID
 	deleted := h.steady()
 	ready := func() metav1.ConditionStatus {

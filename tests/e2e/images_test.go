@@ -9,7 +9,6 @@ import (
 
 	"github.com/rdd-desktop/rdd/messages"
 	"github.com/rdd-desktop/rdd/supervisor"
-	"github.com/rdd-desktop/rdd/tests/enginetest"
 )
 
 func (h *house) images() (tags []string, dangling int) {
@@ -23,12 +22,12 @@ func (h *house) images() (tags []string, dangling int) {
 	return tags, dangling
 }
 
-func TestOneMirrorPerTag(t *testing.T) {
-	e := enginetest.ForTest(t)
-	e.Clean(t)
+func TestOneMirrorPerTag(t *testing.T) { onEach(t, oneMirrorPerTag) }
+
+func oneMirrorPerTag(t *testing.T, e place) {
 	id := e.ImportImage(t, "a:1", "a")
 	e.Docker(t, "tag", "a:1", "a:2")
-	h := start(t, e, e.Host(), supervisor.Intervals{}).settled()
+	h := e.start(t, supervisor.Intervals{}).settled()
 	h.equal("two tags, two mirrors")
 
 	_, err := h.client.Delete(t.Context(), messages.DeleteRequest{Kind: "image", Name: "a:1"})
@@ -71,11 +70,13 @@ func TestOneMirrorPerTag(t *testing.T) {
 // The name of a resource holds the image's id: whoever deletes it after the tag has moved asks for something that is not there any
 // more, and the image that has the tag now is not touched, whatever rdd knew at that moment.
 func TestDeletingTheResourceOfAMovedTagTouchesNothingElse(t *testing.T) {
-	e := enginetest.ForTest(t)
-	e.Clean(t)
+	onEach(t, deletingTheResourceOfAMovedTagTouchesNothingElse)
+}
+
+func deletingTheResourceOfAMovedTagTouchesNothingElse(t *testing.T, e place) {
 	ids := []string{e.ImportImage(t, "one:1", "one"), e.ImportImage(t, "two:1", "two")}
 	e.Docker(t, "tag", ids[0], "moving:1")
-	h := start(t, e, e.Host(), supervisor.Intervals{}).settled()
+	h := e.start(t, supervisor.Intervals{}).settled()
 	h.equal("first pass")
 	for i := range 10 {
 		from, to := ids[i%2], ids[(i+1)%2]

@@ -26,7 +26,7 @@ func TestNothingIsLeftOpen(t *testing.T) {
 			messages.DriverExternal: external.New(external.Config{Getenv: func(string) string { return e.Host() }, Home: t.TempDir()}),
 		}})
 		require.NoError(t, err)
-		h := &house{T: t, engine: e, client: r.Client()}
+		h := &house{T: t, engine: &e.Client, client: r.Client()}
 		h.set("running=true", "virtualMachine.driver=external", "virtualMachine.socket="+e.Socket())
 		h.settled()
 		ctx, cancel := context.WithTimeout(context.Background(), patience)

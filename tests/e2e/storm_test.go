@@ -31,7 +31,7 @@ func TestAStormBetweenListAndReadyLosesNothing(t *testing.T) {
 		unhold = append(unhold, p.Hold(enginetest.Route("GET", path), 200*time.Millisecond))
 	}
 	release := p.Hang(enginetest.Route("GET", "/containers/json"))
-	h := start(t, e, p.Host(), supervisor.Intervals{Audit: time.Hour})
+	h := startExternal(t, &e.Client, p.Host(), supervisor.Intervals{Audit: time.Hour})
 	require.NoError(t, p.Await(t.Context(), enginetest.Route("GET", "/containers/json"), 1))
 	began := e.Docker(t, "info", "-f", "{{.SystemTime}}")
 	events := storm(h, 500)
@@ -75,12 +75,12 @@ func storm(h *house, n int) (events int) {
 }
 
 // Fifty volumes and fifty containers go as fast with an image that cannot be deleted as without: the retry of one is nobody else's.
-func TestAStuckImageDelaysNoOtherDeletion(t *testing.T) {
-	e := enginetest.ForTest(t)
-	e.Clean(t)
+func TestAStuckImageDelaysNoOtherDeletion(t *testing.T) { onEach(t, aStuckImageDelaysNoOtherDeletion) }
+
+func aStuckImageDelaysNoOtherDeletion(t *testing.T, e place) {
 	e.ImportBusybox(t, "busybox:latest")
 	e.Docker(t, "create", "--name", "holder", "busybox", "true")
-	h := start(t, e, e.Host(), supervisor.Intervals{}).settled()
+	h := e.start(t, supervisor.Intervals{}).settled()
 	var without, with []time.Duration
 	for range 5 { // in turn, so that a machine that gets slower does so for both
 		without = append(without, h.deleteAll(50))
