@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,18 +24,47 @@ type shell struct {
 	dir string
 }
 
-func newShell(t *testing.T, e *enginetest.Engine) *shell {
-	t.Helper()
-	dir := t.TempDir()
+// binDir has the program, once it was built; TestMain removes it.
+var binDir string
+
+// binary is the program, built once.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "rdd-bin")
+	if err != nil {
+		return "", err
+	}
+	binDir = dir
 	bin := filepath.Join(dir, "rdd")
 	out, err := exec.Command("go", "build", "-o", bin, "github.com/rdd-desktop/rdd/cmd/rdd").CombinedOutput()
-	require.NoError(t, err, string(out))
-	home := filepath.Join(dir, "home")
-	require.NoError(t, os.Mkdir(home, 0o700))
-	s := &shell{T: t, dir: dir, env: append(os.Environ(), "HOME="+home, "XDG_DATA_HOME=", "RDD_INSTANCE=e2e", "RDD_LOG_DIR=",
-		"DOCKER_HOST="+e.Host(), "RDD_TEST_HOOKS=1", "PATH="+dir+":"+os.Getenv("PATH"))}
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return bin, nil
+})
+
+// newShell is for an engine that is there already.
+func newShell(t *testing.T, e *enginetest.Engine) *shell {
+	s := shellAtHome(t, t.TempDir(), "e2e")
+	s.env = append(s.env, "DOCKER_HOST="+e.Host())
+	s.run("rdd set virtualMachine.driver=external")
+	return s
+}
+
+// shellAtHome is a shell with this home and instance.
+func shellAtHome(t *testing.T, home, instance string) *shell {
+	t.Helper()
+	bin, err := binary()
+	require.NoError(t, err)
+	s := &shell{T: t, dir: home}
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "DOCKER_") && !strings.HasPrefix(v, "RDD_") {
+			s.env = append(s.env, v)
+		}
+	}
+	s.env = append(s.env, "HOME="+home, "XDG_DATA_HOME=", "RDD_INSTANCE="+instance, "RDD_TEST_HOOKS=1",
+		"PATH="+filepath.Dir(bin)+":"+os.Getenv("PATH"))
 	t.Cleanup(func() {
-		out, err := s.command("rdd svc stop").CombinedOutput()
+		out, err := s.command("rdd svc delete").CombinedOutput()
 		require.NoError(t, err, string(out))
 	})
 	return s
@@ -63,7 +93,10 @@ func TestAtAShell(t *testing.T) {
 	e := enginetest.ForTest(t)
 	e.Clean(t)
 	e.ImportBusybox(t, "busybox:latest")
-	s := newShell(t, e)
+	atAShell(t, newShell(t, e), &e.Client)
+}
+
+func atAShell(t *testing.T, s *shell, e *enginetest.Client) {
 	require.Contains(t, s.run(`x=$(rdd set running=true --timeout 30s); echo "got $x"; rdd svc start | cat`), "got app/app")
 
 	// What runs is on a watch that runs, and in a list, within half a second.
@@ -141,7 +174,7 @@ func TestAtAShell(t *testing.T) {
 
 	for range 2 {
 		began = time.Now()
-		s.run("rdd set --timeout=10s running=false")
+		s.run("rdd set --timeout=30s running=false") // a native engine waits for its containers
 		t.Logf("set running=false took %s", time.Since(began).Round(time.Millisecond))
 	}
 	require.Less(t, time.Since(began), time.Second, "the second time there is nothing to do")

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"sort"
 	"strings"
@@ -22,7 +23,11 @@ import (
 	"github.com/rdd-desktop/rdd/vmdriver/external"
 )
 
-func TestMain(m *testing.M) { enginetest.Main(m) }
+func TestMain(m *testing.M) {
+	code := enginetest.Run(m)
+	_ = os.RemoveAll(binDir)
+	os.Exit(code)
+}
 
 // patience is how long a test waits for what must come soon; it is a limit, never a pause.
 const patience = 20 * time.Second
