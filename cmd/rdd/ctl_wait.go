@@ -129,7 +129,7 @@ func timedOut(err error, t target) error {
 	out := messages.NewError(messages.CodeTimeout, "", "", "", "timed out waiting for the condition on "+t.String())
 	out.Details = e.Details
 	var lines []string
-	if e.Message != "" && !strings.Contains(e.Message, "context deadline exceeded") {
+	if e.Message != "" {
 		lines = append(lines, "  "+e.Message)
 	}
 	for _, k := range slices.Sorted(maps.Keys(e.Details)) {
