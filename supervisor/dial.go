@@ -59,6 +59,7 @@ type office struct {
 // inquiry is a question that waits for its answer.
 type inquiry struct {
 	address string
+	again   bool               // it may be asked twice
 	answer  chan proto.Message // takes one; nil = the connection was lost
 }
 
@@ -84,6 +85,7 @@ func getOffice() (*office, error) {
 		defer o.mu.Unlock()
 		return o.users[address] > 0
 	}
+	f.parted = o.parted
 	var err error
 	o.system, _, err = startRemote(log, f, maxAnswerBatch, grpccreds.NewTLS(&tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}, GetConfigForClient: o.greeted,
@@ -125,12 +127,23 @@ func (o *office) answered(id string, m proto.Message) {
 	}
 }
 
-// lost ends every question to that address. It runs on the library's paths: it neither blocks nor panics.
+// lost ends every question to that address: our connection to it is gone.
 func (o *office) lost(address string) {
+	o.giveUp(func(q *inquiry) bool { return q.address == address })
+}
+
+// parted: the daemon's connection to us is gone, and with it the answers on their way. What may be asked twice is asked again;
+// the rest may still be answered, over the next one.
+func (o *office) parted(address string) {
+	o.giveUp(func(q *inquiry) bool { return q.address == address && q.again })
+}
+
+// giveUp ends questions without an answer. It runs on the library's paths: it neither blocks nor panics.
+func (o *office) giveUp(which func(*inquiry) bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for id, q := range o.pending {
-		if q.address == address {
+		if which(q) {
 			delete(o.pending, id)
 			q.answer <- nil
 		}
@@ -196,7 +209,7 @@ func (o *office) leave(address string, id identity) {
 
 // ask sends one request and waits for its answer; nil = the connection was lost.
 func (o *office) ask(ctx context.Context, address, kind string, body []byte) (proto.Message, error) {
-	q := &inquiry{address: address, answer: make(chan proto.Message, 1)}
+	q := &inquiry{address: address, again: repeatable[kind], answer: make(chan proto.Message, 1)}
 	id := fmt.Sprintf("%s%d", o.prefix, o.count.Add(1))
 	o.mu.Lock()
 	o.pending[id] = q
@@ -277,6 +290,9 @@ var repeatable = map[string]bool{
 	messages.OpEvents: true, messages.OpVersion: true,
 }
 
+// maxAsks is how often a question is asked: both directions of one connection may be lost one after the other.
+const maxAsks = 3
+
 // inquire asks and decodes. A lost connection makes it read edge.json once more; what may have been done already is not asked
 // for twice.
 func inquire[A any](ctx context.Context, b *remoteBackend, kind string, q any) (A, error) {
@@ -293,22 +309,22 @@ func inquire[A any](ctx context.Context, b *remoteBackend, kind string, q any) (
 			return a, err
 		}
 	}
-	m, err := l.o.ask(ctx, l.address, kind, body)
-	if err == nil && m == nil {
+	for range maxAsks {
+		m, err := l.o.ask(ctx, l.address, kind, body)
+		switch {
+		case err != nil:
+			return a, err
+		case m != nil:
+			return decodeAnswer[A](kind, m)
+		}
 		if l, err = b.connect(ctx, l); err != nil {
 			return a, err
 		}
 		if !repeatable[kind] {
 			return a, messages.NewError(messages.CodeUnavailable, "", "", "", "the connection was lost before the answer: it may have been done")
 		}
-		if m, err = l.o.ask(ctx, l.address, kind, body); err == nil && m == nil {
-			return a, notRunning(b.instance, "the connection was lost")
-		}
 	}
-	if err != nil {
-		return a, err
-	}
-	return decodeAnswer[A](kind, m)
+	return a, notRunning(b.instance, "the connection was lost")
 }
 
 func decodeAnswer[A any](kind string, m proto.Message) (a A, err error) {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"syscall"
 
 	"github.com/rdd-desktop/rdd/messages"
 )
@@ -133,6 +134,10 @@ func (i Instance) checkOwner() error {
 		return nil
 	case errors.Is(err, fs.ErrPermission):
 		return messages.WrapError(messages.CodeForbidden, "use", "instance", i.Name, err)
+	case errors.Is(err, syscall.ENAMETOOLONG):
+		e := messages.WrapError(messages.CodeInvalid, "use", "instance", i.Name, err)
+		e.Message = "no such directory can be: use a shorter home directory"
+		return e
 	case err != nil:
 		return messages.WrapError(messages.CodeInternal, "use", "instance", i.Name, err)
 	case !info.IsDir():

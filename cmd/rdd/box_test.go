@@ -150,7 +150,6 @@ type fakeEngine struct {
 
 	mu      sync.Mutex
 	hanging chan struct{} // not nil while it hangs; closed at the end of it
-	asked   int
 }
 
 func newFakeEngine(t *testing.T, socket string) *fakeEngine {
@@ -184,18 +183,10 @@ func (e *fakeEngine) hang() (release func()) {
 	})
 }
 
-// requests is how many it got.
-func (e *fakeEngine) requests() int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.asked
-}
-
 // ServeHTTP implements http.Handler.
 func (e *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
 	hanging := e.hanging
-	e.asked++
 	e.mu.Unlock()
 	if hanging != nil {
 		select {
