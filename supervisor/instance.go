@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"github.com/rdd-desktop/rdd/messages"
@@ -16,6 +17,9 @@ import (
 
 // DefaultInstance is the name of the instance when neither the caller nor RDD_INSTANCE says one.
 const DefaultInstance = "2"
+
+// dirPrefix begins the name of every instance's directory in the data home.
+const dirPrefix = "rancher-desktop-"
 
 // maxSocketPath is the longest path every system takes for a unix socket: macOS has 104 bytes with the terminating zero.
 const maxSocketPath = 103
@@ -42,7 +46,7 @@ func NewInstance(name string) (Instance, error) {
 }
 
 // Dir is where the instance keeps what is its own.
-func (i Instance) Dir() string { return filepath.Join(dataHome(), "rancher-desktop-"+i.Name) }
+func (i Instance) Dir() string { return filepath.Join(dataHome(), dirPrefix+i.Name) }
 
 // ShortDir holds what has a socket in it: paths of sockets are limited to about 100 bytes.
 func (i Instance) ShortDir() string { return filepath.Join(homeDir(), ".rd"+i.Name) }
@@ -109,6 +113,42 @@ func (i Instance) Paths() []Path {
 	}
 }
 
+// Instances are those of this user that have a directory, by name. Nothing is created; another user's are left out.
+func Instances() ([]Instance, error) {
+	entries, err := os.ReadDir(dataHome())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, messages.WrapError(messages.CodeForbidden, "list", "instances", "", err)
+	}
+	var out []Instance
+	for _, e := range entries {
+		name, ours := strings.CutPrefix(e.Name(), dirPrefix)
+		if i, err := NewInstance(name); ours && name != "" && e.IsDir() && err == nil && i.checkOwner() == nil {
+			out = append(out, i)
+		}
+	}
+	return out, nil
+}
+
+// Create makes the instance's directories, 0700 each, and tells whether there was none before. What is there stays; a mode that lets
+// others in is corrected. Errors as Check; then nothing was created.
+func (i Instance) Create() (created bool, err error) {
+	if err := i.Check(); err != nil {
+		return false, err
+	}
+	_, statErr := os.Stat(i.Dir())
+	for _, dir := range []string{i.Dir(), i.ShortDir(), i.LogDir()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return false, messages.WrapError(messages.CodeForbidden, "make", "instance directory", dir, err)
+		}
+	}
+	for _, dir := range []string{i.Dir(), i.ShortDir()} { // the log's may be one that the user shares
+		if err := os.Chmod(dir, 0o700); err != nil {
+			return false, messages.WrapError(messages.CodeForbidden, "protect", "instance directory", dir, err)
+		}
+	}
+	return errors.Is(statErr, fs.ErrNotExist), nil
+}
+
 // Check refuses an instance that belongs to another user (Forbidden, naming the owner) and socket paths that are too long
 // (Invalid). It creates nothing.
 func (i Instance) Check() error {
@@ -126,9 +166,16 @@ func (i Instance) Check() error {
 	return nil
 }
 
-// checkOwner: the one who owns the directory owns the instance; root is a stranger too.
+// checkOwner: the one who owns its directories owns the instance; root is a stranger too.
 func (i Instance) checkOwner() error {
-	info, err := os.Stat(i.Dir())
+	if err := i.checkOwnerOf(i.Dir()); err != nil {
+		return err
+	}
+	return i.checkOwnerOf(i.ShortDir())
+}
+
+func (i Instance) checkOwnerOf(dir string) error {
+	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
@@ -141,18 +188,18 @@ func (i Instance) checkOwner() error {
 	case err != nil:
 		return messages.WrapError(messages.CodeInternal, "use", "instance", i.Name, err)
 	case !info.IsDir():
-		return messages.NewError(messages.CodeInvalid, "use", "instance", i.Name, i.Dir()+" is not a directory")
+		return messages.NewError(messages.CodeInvalid, "use", "instance", i.Name, dir+" is not a directory")
 	}
 	uid, known := fileOwner(info)
-	return i.ownedBy(uid, os.Geteuid(), known)
+	return i.ownedBy(dir, uid, os.Geteuid(), known)
 }
 
-func (i Instance) ownedBy(owner, euid int, known bool) error {
+func (i Instance) ownedBy(dir string, owner, euid int, known bool) error {
 	if !known || owner == euid {
 		return nil
 	}
 	e := messages.NewError(messages.CodeForbidden, "use", "instance", i.Name, fmt.Sprintf(
-		"%s belongs to %s; you are %s", i.Dir(), userName(owner), userName(euid)))
+		"%s belongs to %s; you are %s", dir, userName(owner), userName(euid)))
 	e.Details = map[string]string{"owner": userName(owner)}
 	return e
 }

@@ -59,9 +59,9 @@ func TestCheckRefusesStrangersAndLongPaths(t *testing.T) {
 	}
 	t.Setenv("XDG_DATA_HOME", t.TempDir())
 	i := must(NewInstance("2"))
-	require.NoError(t, i.ownedBy(5, 5, true))
-	require.NoError(t, i.ownedBy(0, 5, false))
-	err := i.ownedBy(0, 4242, true)
+	require.NoError(t, i.ownedBy(i.Dir(), 5, 5, true))
+	require.NoError(t, i.ownedBy(i.Dir(), 0, 5, false))
+	err := i.ownedBy(i.Dir(), 0, 4242, true)
 	require.ErrorIs(t, err, messages.ErrForbidden)
 	require.Contains(t, err.Error(), "belongs to root; you are uid 4242")
 	require.NoError(t, os.MkdirAll(i.Dir(), 0o700))
@@ -82,5 +82,44 @@ func TestCheckRefusesStrangersAndLongPaths(t *testing.T) {
 		} else {
 			require.ErrorIs(t, i.Check(), messages.ErrInvalid)
 		}
+	}
+}
+
+func TestCreateMakesAnInstanceForItsOwnerAlone(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("other rules")
+	}
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_DATA_HOME", filepath.Join(home, "data"))
+	t.Setenv("RDD_LOG_DIR", "")
+	require.Empty(t, must(Instances()))
+	i := must(NewInstance("work"))
+	require.True(t, must(i.Create()))
+	require.False(t, must(i.Create()), "it is there")
+	require.NoError(t, os.Chmod(i.ShortDir(), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(i.Dir(), "mine"), nil, 0o600))
+	require.False(t, must(i.Create()))
+	for _, dir := range []string{i.Dir(), i.ShortDir(), i.LogDir()} {
+		require.Equal(t, os.FileMode(0o700), must(os.Stat(dir)).Mode().Perm(), dir)
+	}
+	require.FileExists(t, filepath.Join(i.Dir(), "mine"))
+
+	for _, other := range []string{"rancher-desktop-Not_A_Name", "rancher-desktop-", "else"} {
+		require.NoError(t, os.Mkdir(filepath.Join(home, "data", other), 0o700))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(home, "data", "rancher-desktop-file"), nil, 0o600))
+	require.Equal(t, []Instance{{Name: "work"}}, must(Instances()))
+
+	t.Setenv("HOME", filepath.Join(home, strings.Repeat("h", maxSocketPath)))
+	_, err := i.Create()
+	require.ErrorIs(t, err, messages.ErrInvalid)
+	require.NoDirExists(t, os.Getenv("HOME"), "before anything is created")
+	if os.Geteuid() == 0 {
+		t.Setenv("HOME", home)
+		require.NoError(t, os.Chown(i.ShortDir(), 4242, -1))
+		_, err := i.Create()
+		require.ErrorIs(t, err, messages.ErrForbidden)
+		require.Empty(t, must(Instances()), "another user's")
 	}
 }

@@ -33,6 +33,7 @@ func newDelete(c *cli) *cobra.Command {
 			"the image. Nothing that is in use is removed by force: the deletion waits, and says for whom.",
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.delete(cmd.Context(), args, &o) }
+	cmd.ValidArgsFunction = c.resources(false)
 	f := cmd.Flags()
 	f.StringVarP(&o.selector.Labels, "selector", "l", "", "label selector")
 	f.StringVar(&o.selector.Fields, "field-selector", "", "field selector")

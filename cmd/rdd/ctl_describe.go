@@ -27,6 +27,7 @@ func newDescribe(c *cli) *cobra.Command {
 		Example: "  rdd ctl describe app\n  rdd ctl describe container/web",
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.describe(cmd.Context(), args, &o, events) }
+	cmd.ValidArgsFunction = c.resources(false)
 	f := cmd.Flags()
 	f.StringVarP(&o.selector.Labels, "selector", "l", "", "label selector, e.g. app=web,tier!=db")
 	f.StringVar(&o.selector.Fields, "field-selector", "", "field selector, e.g. status.status=running")

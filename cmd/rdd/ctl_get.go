@@ -34,7 +34,7 @@ func newGet(c *cli) *cobra.Command {
 			"  rdd ctl get containers -l app=web -o jsonpath='{.items[*].status.name}'",
 		RunE: func(cmd *cobra.Command, args []string) error { return c.get(cmd.Context(), args, &o) },
 	}
-	o.flags(cmd)
+	o.flags(c, cmd)
 	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "go on with every change")
 	return cmd
 }
@@ -48,13 +48,14 @@ func newWatch(c *cli) *cobra.Command {
 			"minute; what changed meanwhile is printed. When the history no longer reaches back, the resources are listed again.",
 		RunE: func(cmd *cobra.Command, args []string) error { return c.get(cmd.Context(), args, &o) },
 	}
-	o.flags(cmd)
+	o.flags(c, cmd)
 	cmd.Flags().StringVar(&o.resourceVersion, "resource-version", "", "begin with the changes after this version; fails when they are gone")
 	cmd.Flags().BoolVar(&o.bookmarks, "bookmarks", false, "print bookmarks too (implies --output-watch-events)")
 	return cmd
 }
 
-func (o *getOptions) flags(cmd *cobra.Command) {
+func (o *getOptions) flags(c *cli, cmd *cobra.Command) {
+	cmd.ValidArgsFunction = c.resources(false)
 	f := cmd.Flags()
 	f.StringVarP(&o.print.output, "output", "o", "", "output format: "+resourceFormats)
 	f.StringVarP(&o.selector.Labels, "selector", "l", "", "label selector, e.g. app=web,tier!=db")
@@ -66,6 +67,7 @@ func (o *getOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.sortBy, "sort-by", "", "sort by a JSONPath expression, e.g. .status.createdAt")
 	f.BoolVar(&o.print.noHeaders, "no-headers", false, "no headers in tables")
 	f.BoolVar(&o.ignoreNotFound, "ignore-not-found", false, "succeed when there is no resource of that name")
+	completeFlag(cmd, "output", strings.Split(strings.ReplaceAll(resourceFormats, "…", ""), "|")...)
 }
 
 func (c *cli) get(ctx context.Context, args []string, o *getOptions) error {

@@ -31,6 +31,7 @@ func newWait(c *cli) *cobra.Command {
 		Example: "  rdd ctl wait app/app --for=condition=Settled --timeout=5m\n  rdd ctl wait container/web --for=jsonpath='{.status.status}'=running",
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.wait(cmd.Context(), args, &o) }
+	cmd.ValidArgsFunction = c.resources(false)
 	f := cmd.Flags()
 	f.StringVar(&o.condition, "for", "", "what to wait for: condition=NAME[=VALUE], jsonpath='{PATH}'[=VALUE], create, delete")
 	f.StringVarP(&o.selector.Labels, "selector", "l", "", "label selector")
@@ -39,6 +40,7 @@ func newWait(c *cli) *cobra.Command {
 	f.DurationVar(&o.timeout, "timeout", 30*time.Second, "how long to wait for the condition; 0 checks once, a negative value waits without limit")
 	f.StringVar(&o.uid, "uid", "", "the resource's uid")
 	f.BoolVar(&o.all, "all", false, "all resources of the kind")
+	completeFlag(cmd, "for", "condition=", "create", "delete", "jsonpath=")
 	outputFlag(cmd, &o.output, "json", "name")
 	return cmd
 }

@@ -40,6 +40,8 @@ func newRoot(c *cli) *cobra.Command {
 	root.SetErr(c.err)
 	root.PersistentFlags().StringVar(&c.instance, "instance", c.instance,
 		"name of the instance, [a-z0-9][a-z0-9-]{0,31} (default $RDD_INSTANCE, else 2)")
+	completeFlagWith(root, "instance", instanceNames)
+	root.CompletionOptions.SetDefaultShellCompDirective(noFiles)
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		c.parsed = true
 		_, err := supervisor.NewInstance(c.instance)
@@ -48,7 +50,8 @@ func newRoot(c *cli) *cobra.Command {
 	ctl := group("ctl", "Work with resources")
 	ctl.AddCommand(newGet(c), newDescribe(c), newWatch(c), newWait(c), newDelete(c), newAPIResources(c))
 	svc := group("svc", "Work with the background service")
-	svc.AddCommand(newServe(c), newSvcStart(c), newSvcStop(c), newSvcRestart(c), newSvcDelete(c), newSvcStatus(c), newSvcLog(c), newSvcPaths(c))
+	svc.AddCommand(newServe(c), newSvcCreate(c), newSvcStart(c), newSvcStop(c), newSvcRestart(c), newSvcDelete(c), newSvcStatus(c),
+		newSvcLog(c), newSvcPaths(c), newSvcLs(c))
 	root.AddCommand(newSet(c), newStart(c), newStop(c), newRestart(c), newStatus(c), newVersion(c), ctl, svc, newTree(c), newEvents(c), newWhy(c))
 	if os.Getenv("RDD_TEST_HOOKS") == "1" {
 		root.AddCommand(newDebug(c))
@@ -103,6 +106,7 @@ func request(ctx context.Context) (context.Context, context.CancelFunc) {
 // outputFlag adds -o with the formats a command knows; "table" is the default.
 func outputFlag(cmd *cobra.Command, to *string, formats ...string) {
 	cmd.Flags().StringVarP(to, "output", "o", "", "output format: "+strings.Join(formats, "|"))
+	completeFlag(cmd, "output", append([]string{"table"}, formats...)...)
 	inner := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *to != "" && *to != "table" && !slices.Contains(formats, *to) {

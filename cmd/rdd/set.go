@@ -32,6 +32,7 @@ func newSet(c *cli) *cobra.Command {
 	}
 	cmd := settingCommand(c, "set [PROPERTY=VALUE…]", "Change properties of the application", nil)
 	cmd.Long = strings.TrimSpace(b.String())
+	cmd.ValidArgsFunction = assignments
 	cmd.Example = "  rdd set running=true --timeout 5m\n  rdd set virtualMachine.driver=external virtualMachine.socket=/var/run/docker.sock"
 	return cmd
 }

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,13 +26,12 @@ import (
 // TestSimulatedScripts runs the command line against daemons whose engine is in memory: "simulate FAULT…" starts one.
 func TestSimulatedScripts(t *testing.T) {
 	p := scripts(filepath.Join("testdata", "simulated"))
-	p.Cmds["until"] = until
+	p.Cmds["until"], p.Cmds["first"] = until, first
 	testscript.Run(t, p)
 }
 
 // until REGEXP CMD… repeats a command until its stdout matches. What has to come is waited for; nothing is slept over.
 func until(ts *testscript.TestScript, neg bool, args []string) {
-	const patience = 20 * time.Second
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: until REGEXP COMMAND…")
 	}
@@ -43,6 +45,35 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%s: no %q after %s (%v)", strings.Join(args[1:], " "), args[0], patience, err)
 		}
 	}
+}
+
+// first N CMD… runs a command that does not end until it has written N lines.
+func first(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: first N COMMAND…")
+	}
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	path, err := exec.LookPath(args[1])
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args[2:]...)
+	for _, name := range []string{"HOME", "PATH", "RDD_INSTANCE", "XDG_DATA_HOME", "NO_COLOR"} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	lines := bufio.NewScanner(out)
+	for got := 0; got < n; got++ {
+		if !lines.Scan() {
+			ts.Fatalf("%s: %d lines, want %d", strings.Join(args[1:], " "), got, n)
+		}
+		_, _ = fmt.Fprintln(ts.Stdout(), lines.Text())
+	}
+	cancel()
+	_ = cmd.Wait() // it was killed
 }
 
 // simulate is the program of a daemon with an engine in memory that holds a running container web (volume data), an ended one

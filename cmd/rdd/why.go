@@ -24,6 +24,7 @@ func newWhy(c *cli) *cobra.Command {
 		Example: "  rdd why\n  rdd why image/busybox:latest",
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.why(cmd.Context(), args, output == "json") }
+	cmd.ValidArgsFunction = c.resources(true)
 	outputFlag(cmd, &output, "json")
 	return cmd
 }

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rdd-desktop/rdd/messages"
+	"github.com/rdd-desktop/rdd/supervisor"
+)
+
+// completionLimit is how long the daemon has to tell names to a shell, of the 200 ms a completion may take in all.
+const completionLimit = 150 * time.Millisecond
+
+// completer is what cobra asks for completions.
+type completer = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective)
+
+const noFiles = cobra.ShellCompDirectiveNoFileComp
+
+// inTime gives what ask finds within the limit, else nothing: a shell never waits for a daemon that hangs, and never shows an error.
+func inTime(ask func(context.Context) ([]string, error)) []string {
+	ctx, cancel := context.WithTimeout(context.Background(), completionLimit)
+	defer cancel()
+	answer := make(chan []string, 1)
+	go func() {
+		if found, err := ask(ctx); err == nil {
+			answer <- found
+		}
+	}()
+	select {
+	case found := <-answer:
+		return found
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// resources completes TYPE, TYPE NAME and TYPE/NAME; single: one name at most.
+func (c *cli) resources(single bool) completer {
+	return func(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+		kind, _, slashed := strings.Cut(word, "/")
+		switch {
+		case single && (len(args) > 1 || len(args) == 1 && strings.Contains(args[0], "/")):
+			return nil, noFiles
+		case slashed && (len(args) == 0 || strings.Contains(args[0], "/")):
+			return starting(word, inTime(func(ctx context.Context) ([]string, error) { return c.namesOf(ctx, kind, kind+"/") })), noFiles
+		case len(args) == 0:
+			return starting(word, append(typeWords(), "all")), noFiles
+		case strings.Contains(args[0], "/"):
+			var out []string
+			for _, t := range typeWords() {
+				out = append(out, t+"/")
+			}
+			return starting(word, out), noFiles | cobra.ShellCompDirectiveNoSpace
+		}
+		found := inTime(func(ctx context.Context) ([]string, error) { return c.namesOf(ctx, args[0], "") })
+		return starting(word, slices.DeleteFunc(found, func(name string) bool { return slices.Contains(args[1:], name) })), noFiles
+	}
+}
+
+func typeWords() []string {
+	var out []string
+	for _, k := range messages.Kinds() {
+		out = append(append(out, k.Plural), strings.ToLower(k.Name))
+	}
+	return out
+}
+
+// namesOf are the names people use for the resources of a kind, each after prefix.
+func (c *cli) namesOf(ctx context.Context, kind, prefix string) ([]string, error) {
+	k, ok := messages.KindByName(kind)
+	if !ok {
+		return nil, unknownKind(kind)
+	}
+	client, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list, err := client.List(ctx, k.Name, supervisor.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, o := range list.Items {
+		_, name, _ := strings.Cut(messages.NameOf(o), "/")
+		out = append(out, prefix+name)
+	}
+	return out, nil
+}
+
+// assignments completes PROPERTY=VALUE of set.
+func assignments(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	name, _, valued := strings.Cut(word, "=")
+	var out []string
+	for _, p := range messages.Properties() {
+		given := slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, p.Name+"=") })
+		switch {
+		case valued && p.Name == name && p.Type == messages.TypeBoolean:
+			out = append(out, name+"=true", name+"=false")
+		case valued && p.Name == name:
+			for _, v := range p.Enum {
+				out = append(out, name+"="+v)
+			}
+		case !valued && !given && !p.Immutable:
+			out = append(out, p.Name+"=")
+		}
+	}
+	if !valued {
+		return starting(word, out), noFiles | cobra.ShellCompDirectiveNoSpace
+	}
+	return starting(word, out), noFiles
+}
+
+// instanceNames completes --instance.
+func instanceNames(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return inTime(func(context.Context) ([]string, error) {
+		var out []string
+		instances, err := supervisor.Instances()
+		for _, i := range instances {
+			out = append(out, i.Name)
+		}
+		return out, err
+	}), noFiles
+}
+
+// starting keeps what begins with word.
+func starting(word string, list []string) []string {
+	return slices.DeleteFunc(list, func(s string) bool { return !strings.HasPrefix(s, word) })
+}
+
+// completeFlag makes a flag complete from a list.
+func completeFlag(cmd *cobra.Command, flag string, values ...string) {
+	directive := noFiles
+	if slices.ContainsFunc(values, func(v string) bool { return strings.HasSuffix(v, "=") }) {
+		directive |= cobra.ShellCompDirectiveNoSpace
+	}
+	completeFlagWith(cmd, flag, func(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+		return starting(word, slices.Clone(values)), directive
+	})
+}
+
+func completeFlagWith(cmd *cobra.Command, flag string, values completer) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, values); err != nil {
+		panic(err) // the flag is not there, or has one already: a mistake of the program
+	}
+}
