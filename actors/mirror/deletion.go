@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/asynkron/protoactor-go/actor"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -65,12 +66,14 @@ func (o *owner) supersede(c *kit.Context, rec journal.DeletionRecord) {
 }
 
 // askDelete is a client's request: precondition, journal, store, reply.
-func (o *owner) askDelete(c *kit.Context, m Delete) {
+func (o *owner) askDelete(c *kit.Context, m Delete, sender *actor.PID) {
 	t := o.targets[m.Name]
-	sender := c.Sender()
 	switch {
+	case t != nil && t.stored == nil && t.sent != 0:
+		t.early = append(t.early, earlyDelete{m, sender}) // readers see it before the owner is told
+		return
 	case t == nil || t.stored == nil:
-		c.ReplyTo(sender, Deleted{Err: messages.NewError(messages.CodeNotFound, "delete", o.ops.kind.Name, m.Name, "not found")})
+		c.ReplyTo(sender, o.deleteNotFound(m.Name))
 		return
 	case m.UID != "" && types.UID(m.UID) != t.stored.GetUID():
 		c.ReplyTo(sender, Deleted{Err: messages.NewError(messages.CodeConflict, "delete", o.ops.kind.Name, m.Name,
@@ -83,6 +86,10 @@ func (o *owner) askDelete(c *kit.Context, m Delete) {
 	}
 	t.asked = append(t.asked, sender)
 	o.removal(c, t, deleteAsked{})
+}
+
+func (o *owner) deleteNotFound(name string) Deleted {
+	return Deleted{Err: messages.NewError(messages.CodeNotFound, "delete", o.ops.kind.Name, name, "not found")}
 }
 
 // removal applies an event to t's deletion and performs what follows.

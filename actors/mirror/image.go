@@ -137,7 +137,7 @@ func (i *image) Receive(c *kit.Context, msg any) {
 	case retryDue, creditBack:
 		i.step(c, m)
 	case Delete:
-		i.askDelete(c, m)
+		i.askDelete(c, m, c.Sender())
 	case removeOutcome:
 		i.removed(c, m)
 	case removeDueFor:

@@ -58,7 +58,7 @@ func (o *object) Receive(c *kit.Context, msg any) {
 	case settleDue:
 		o.settleDue(c, m)
 	case Delete:
-		o.askDelete(c, m)
+		o.askDelete(c, m, c.Sender())
 	case removeOutcome:
 		o.removeDone(c, m)
 		o.step(c, marked{Destroyed: m.out.Err == nil})

@@ -78,6 +78,8 @@ type target struct {
 	deletedAt *metav1.Time
 	asked     []*actor.PID
 	replying  []*actor.PID
+	// early are deletions asked for by who saw the resource before its owner was told that it is stored.
+	early []earlyDelete
 	// uid and created of a deletion replayed after a restart of the daemon.
 	replay *journal.DeletionRecord
 	// blockers are the users of the engine object while it is blocked; nil = not known.
@@ -86,6 +88,10 @@ type target struct {
 }
 
 type (
+	earlyDelete struct {
+		asked  Delete
+		sender *actor.PID
+	}
 	putOverdue struct {
 		name  string
 		token uint64
@@ -204,8 +210,7 @@ func (o *owner) flush(c *kit.Context, t *target) {
 		c.Tell(control.Store, store.Remove{Token: t.sent, Key: o.key(t), Reason: t.reason})
 	case t.want != nil && t.want != t.stored:
 		if t.stored != nil {
-			t.want.SetUID(t.stored.GetUID())
-			t.want.SetCreationTimestamp(t.stored.GetCreationTimestamp())
+			t.identity(t.stored.GetUID(), t.stored.GetCreationTimestamp())
 		}
 		t.sent, t.removing = c.Token(), false
 		c.Tell(control.Store, store.Put{Token: t.sent, Object: t.want, Owner: o.id, UIDSeed: o.seed(t)})
@@ -214,6 +219,16 @@ func (o *owner) flush(c *kit.Context, t *target) {
 		return
 	}
 	c.After(putOverdueAfter, putOverdue{name: t.name, token: t.sent})
+}
+
+// identity gives what is wanted a uid and a time of creation. What was sent before is not touched: the store may be reading it.
+func (t *target) identity(uid types.UID, created metav1.Time) {
+	if now := t.want.GetCreationTimestamp(); t.want.GetUID() == uid && now.Equal(&created) {
+		return
+	}
+	t.want = messages.DeepCopy(t.want)
+	t.want.SetUID(uid)
+	t.want.SetCreationTimestamp(created)
 }
 
 // answerAsked tells those who asked for the deletion what is stored now.
@@ -243,10 +258,12 @@ func (o *owner) writes(c *kit.Context, msg any) bool {
 			}
 			t.replying = nil
 			if t.want == nil {
+				for _, e := range t.early {
+					c.ReplyTo(e.sender, o.deleteNotFound(t.name))
+				}
 				delete(o.targets, t.name)
 			} else {
-				t.want.SetUID("")
-				t.want.SetCreationTimestamp(metav1.Time{})
+				t.identity("", metav1.Time{})
 				o.flush(c, t)
 			}
 		}
@@ -275,6 +292,11 @@ func (o *owner) acked(c *kit.Context, t *target, stored messages.Object) {
 		t.want = stored
 	}
 	o.flush(c, t)
+	early := t.early
+	t.early = nil
+	for _, e := range early {
+		o.askDelete(c, e.asked, e.sender)
+	}
 }
 
 // idle reports whether the store has acknowledged everything.
