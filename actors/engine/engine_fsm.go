@@ -225,6 +225,9 @@ func (s state) apply(e event) (state, []effect) {
 			return s, out
 		}
 	case kindSwept:
+		if !s.Unswept[e.Kind] {
+			return s, out // the word of an earlier sweep
+		}
 		s.Unswept = without(s.Unswept, e.Kind)
 		if s.Phase == sweeping && len(s.Unswept) == 0 {
 			s.Phase, s.Mirrored, s.WasLive = idle, false, false
@@ -312,12 +315,15 @@ func (s state) report() control.EngineReport {
 		r.Reason, r.Message = messages.ReasonStopped, "the engine is not wanted"
 		if s.Mirrored || s.Session || s.VM.Running {
 			r.Reason, r.Message = messages.ReasonStopping, "the mirrors go when the vm has stopped"
+			if len(s.Unswept) > 0 {
+				r.Message = "the mirrors are being removed: waiting for " + strings.Join(plurals(sweptKinds, func(k string) bool { return s.Unswept[k] }), ", ")
+			}
 			r.Generation = min(r.Generation, s.Desire.Generation-1)
 		}
 	case s.Phase == live:
 		r.Ready, r.Reason = metav1.ConditionTrue, messages.ReasonConnected
 	case s.Phase == syncing:
-		r.Reason, r.Message = messages.ReasonSyncing, "first pass: waiting for "+strings.Join(s.missing(), ", ")
+		r.Reason, r.Message = messages.ReasonSyncing, "first pass: waiting for "+strings.Join(plurals(mirroredKinds, func(k string) bool { return !s.Done[k] }), ", ")
 	case s.Phase == sweeping:
 		r.Reason, r.Message = messages.ReasonSyncing, "the mirrors of another engine are being removed"
 	case !s.VM.Running:
@@ -338,10 +344,11 @@ func (s state) report() control.EngineReport {
 // owner and mode are.
 func (s state) refused() bool { return s.Refused > 1 }
 
-func (s state) missing() []string {
+// plurals names the kinds of which is true for people.
+func plurals(kinds []string, which func(kind string) bool) []string {
 	var out []string
-	for _, k := range mirroredKinds {
-		if !s.Done[k] {
+	for _, k := range kinds {
+		if which(k) {
 			kind, _ := messages.KindByName(k)
 			out = append(out, kind.Plural)
 		}

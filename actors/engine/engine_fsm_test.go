@@ -100,6 +100,24 @@ func TestAnotherEngineIsSweptBeforeItIsAnnounced(t *testing.T) {
 	require.Equal(t, "B", s.EngineID)
 }
 
+func TestASweepWaitsForEachKindsWordOfThisSweep(t *testing.T) {
+	s := after(append([]event{run, vmUp, up}, passes()...)...)
+	for _, e := range []event{halt, vmDown, kindSwept{messages.KindVolume}} { // the last: of a sweep before, said twice
+		s, _ = s.apply(e)
+	}
+	require.Equal(t, sweeping, s.Phase)
+	s, effects := s.apply(sweepStored{})
+	require.Equal(t, "sweepMirrors", names(effects))
+	for _, k := range sweptKinds[1:] {
+		s, _ = s.apply(kindSwept{k})
+	}
+	require.Equal(t, messages.ReasonStopping, s.report().Reason)
+	require.Equal(t, "the mirrors are being removed: waiting for containers", s.report().Message)
+	s, _ = s.apply(kindSwept{sweptKinds[0]})
+	require.Equal(t, messages.ReasonStopped, s.report().Reason)
+	require.Equal(t, int64(3), s.report().Generation)
+}
+
 // A change that vm has not carried out may restart what is connected now: it is no readiness for the new spec.
 func TestReadyIsOfTheGenerationVMIsThroughWith(t *testing.T) {
 	s := after(append([]event{run, vmUp, up}, passes()...)...)

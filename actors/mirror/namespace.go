@@ -32,8 +32,10 @@ type namespace struct {
 	stored  messages.Object
 	sent    uint64
 	asked   []*actor.PID
-	drop    bool
-	reason  string
+	// drop: a client deleted it.
+	drop bool
+	// owed: the engine waits for Swept.
+	owed bool
 }
 
 // Moby makes rdd/namespaces/moby.
@@ -52,13 +54,7 @@ func (n *namespace) Receive(c *kit.Context, msg any) {
 		}
 		c.Tell(control.Engine, control.Hello{From: control.Moby})
 	case Mirroring:
-		n.on, n.session = m.On, m.Session
-		if !m.On && n.stored != nil {
-			n.drop, n.reason = true, messages.ReasonMirrorReset
-		}
-		if !m.On && n.stored == nil && n.sent == 0 {
-			c.Tell(control.Engine, Swept{Kind: messages.KindContainerNamespace})
-		}
+		n.on, n.session, n.owed = m.On, m.Session, !m.On
 		n.write(c)
 	case Delete:
 		n.delete(c, m)
@@ -93,23 +89,32 @@ func (n *namespace) delete(c *kit.Context, m Delete) {
 			fmt.Sprintf("its uid is %s, not %s", n.stored.GetUID(), m.UID))})
 	default:
 		n.asked = append(n.asked, c.Sender())
-		n.drop, n.reason = true, ""
+		n.drop = true
 		n.write(c)
 	}
 }
 
-// write does the next step, one at a time.
+// write compares what shall be with what the store has, and does the next step, one at a time. Whatever the word of the engine
+// meets in flight is undone after it.
 func (n *namespace) write(c *kit.Context) {
 	switch {
 	case n.sent != 0:
 		return
-	case n.drop:
+	case n.stored != nil && (n.drop || n.owed):
+		reason := ""
+		if n.owed {
+			reason = messages.ReasonMirrorReset
+		}
 		n.sent = c.Token()
-		c.Tell(control.Store, store.Remove{Token: n.sent, Key: n.key(), Reason: n.reason})
+		c.Tell(control.Store, store.Remove{Token: n.sent, Key: n.key(), Reason: reason})
 	case n.on && n.stored == nil:
 		n.sent = c.Token()
 		c.Tell(control.Store, store.Put{Token: n.sent, Object: n.object(), Owner: messages.NamespaceMoby,
 			UIDSeed: fmt.Sprintf("%s\x00%s\x00%d\x00%s", n.d.Instance, n.session.EngineID, n.session.Sweep, messages.KindContainerNamespace)})
+	case n.owed:
+		n.owed = false
+		c.Tell(control.Engine, Swept{Kind: messages.KindContainerNamespace})
+		return
 	default:
 		return
 	}
@@ -137,9 +142,6 @@ func (n *namespace) removed(c *kit.Context, m store.RemoveDone) {
 		c.ReplyTo(pid, Deleted{Object: last})
 	}
 	n.asked = nil
-	if !n.on {
-		c.Tell(control.Engine, Swept{Kind: messages.KindContainerNamespace})
-	}
 	n.write(c)
 }
 

@@ -9,7 +9,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"rdd": main, "simulate": simulate}) }
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"rdd": main, "simulate": simulate, "toggle": toggle})
+}
 
 // TestScripts runs the command line as people do: testdata/*.txtar need no daemon, testdata/daemon/*.txtar start their own.
 func TestScripts(t *testing.T) {

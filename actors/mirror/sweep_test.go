@@ -1,0 +1,92 @@
+package mirror_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdd-desktop/rdd/actors/calls"
+	"github.com/rdd-desktop/rdd/actors/control"
+	"github.com/rdd-desktop/rdd/actors/journal"
+	"github.com/rdd-desktop/rdd/actors/kit"
+	"github.com/rdd-desktop/rdd/actors/mirror"
+	"github.com/rdd-desktop/rdd/actors/store"
+	"github.com/rdd-desktop/rdd/dockerio/sim"
+	"github.com/rdd-desktop/rdd/messages"
+)
+
+// The end of the mirroring meets the namespace while its Put is in flight: it goes all the same, and the engine, which waits for
+// that, is told.
+func TestASweepThatMeetsThePutOfTheNamespace(t *testing.T) {
+	h, err := kit.StartTest(kit.TestConfig{
+		Actors: map[string]kit.ChildSpec{control.Moby: {New: mirror.Moby(&mirror.Deps{Table: store.NewTable(1), Now: time.Now})}},
+		Probes: []string{control.Engine, control.Store},
+	})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, h.Stop(context.Background())) }()
+	const soon = 5 * time.Second
+	writes, engine := h.Probes[control.Store], h.Probes[control.Engine]
+
+	h.Tell(control.Moby, mirror.Mirroring{On: true, Session: mirror.Session{EngineID: "A"}})
+	put, err := kit.Await[store.Put](writes, soon, nil)
+	require.NoError(t, err)
+	h.Tell(control.Moby, mirror.Mirroring{})
+	h.Tell(control.Moby, store.PutDone{Token: put.Token, Object: put.Object})
+	remove, err := kit.Await[store.Remove](writes, soon, nil)
+	require.NoError(t, err)
+	require.Equal(t, messages.ReasonMirrorReset, remove.Reason)
+	h.Tell(control.Moby, store.RemoveDone{Token: remove.Token, Key: remove.Key})
+	swept, err := kit.Await[mirror.Swept](engine, soon, nil)
+	require.NoError(t, err)
+	require.Equal(t, messages.KindContainerNamespace, swept.Kind)
+
+	h.Tell(control.Moby, mirror.Mirroring{})
+	_, err = kit.Await[mirror.Swept](engine, soon, nil)
+	require.NoError(t, err, "there is nothing left to remove")
+}
+
+// A list that was asked for before the sweep comes after it: nothing is mirrored any more.
+func TestAListThatComesAfterTheSweepMirrorsNothing(t *testing.T) {
+	world := sim.New(sim.Options{})
+	t.Cleanup(world.Close)
+	_, err := world.Import("busybox:latest", "")
+	require.NoError(t, err)
+	_, err = world.Run(sim.ContainerOptions{Name: "web", Image: "busybox"})
+	require.NoError(t, err)
+	client, err := world.Dialer().Dial(t.Context(), world.Endpoint())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	session, end := context.WithCancel(t.Context())
+	defer end()
+	scheduler := calls.New(nil)
+	scheduler.Open(session, 1, client)
+	table := store.NewTable(1)
+	back, _ := journal.Memory()
+	h, err := kit.StartTest(kit.TestConfig{
+		Actors: map[string]kit.ChildSpec{
+			control.Journal:    {New: journal.New(back)},
+			control.Store:      {New: store.New(table)},
+			control.Containers: {New: mirror.Containers(&mirror.Deps{Table: table, Calls: scheduler, Now: time.Now, Instance: "test"})},
+		},
+		Probes: []string{control.Engine, control.Images, control.Volumes},
+	})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, h.Stop(context.Background())) }()
+	const soon = 5 * time.Second
+	_, err = kit.Await[control.Hello](h.Probes[control.Engine], soon, nil)
+	require.NoError(t, err)
+
+	release := world.Faults().Add(sim.Rule{Op: sim.OpListContainers, Hang: true, After: true})
+	h.Tell(control.Containers, mirror.Session{Epoch: 1, EngineID: "A"})
+	require.Eventually(t, func() bool { return world.Calls(sim.OpListContainers) == 1 }, soon, time.Millisecond)
+	h.Tell(control.Containers, mirror.Sweep{})
+	_, err = kit.Await[mirror.Swept](h.Probes[control.Engine], soon, nil)
+	require.NoError(t, err)
+	release()
+	require.Never(t, func() bool { return table.Load().Count(messages.KindContainer) > 0 }, 200*time.Millisecond, 10*time.Millisecond)
+
+	h.Tell(control.Containers, mirror.Session{Epoch: 2, EngineID: "A"})
+	require.Eventually(t, func() bool { return table.Load().Count(messages.KindContainer) == 1 }, soon, 10*time.Millisecond, "the next session does")
+}
