@@ -3,7 +3,6 @@ package mirror
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -286,7 +285,7 @@ func (i *image) inspected(c *kit.Context, m inspectOutcome) {
 		if calls.IsTimeout(err) {
 			i.reason = messages.ReasonInspectTimeout
 		}
-		c.Label(i.reason, fmt.Sprintf("%d tries: %v", i.probe.Fails, err))
+		c.Label(i.reason, err.Error())
 		i.degrade(c, metav1.ConditionFalse, i.reason, i.inspectErr)
 	}
 	i.passed()

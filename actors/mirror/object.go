@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -207,7 +206,7 @@ func (o *object) inspected(c *kit.Context, m inspectOutcome) {
 		if calls.IsTimeout(err) {
 			reason = messages.ReasonInspectTimeout
 		}
-		c.Label(reason, fmt.Sprintf("%d tries: %v", o.probe.Fails, err))
+		c.Label(reason, err.Error())
 		if t.want == nil {
 			o.show(c, t, nil, metav1.ConditionFalse, reason, err.Error())
 		}

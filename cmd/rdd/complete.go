@@ -26,9 +26,11 @@ func inTime(ask func(context.Context) ([]string, error)) []string {
 	defer cancel()
 	answer := make(chan []string, 1)
 	go func() {
-		if found, err := ask(ctx); err == nil {
-			answer <- found
+		found, err := ask(ctx)
+		if err != nil {
+			found = nil
 		}
+		answer <- found
 	}()
 	select {
 	case found := <-answer:

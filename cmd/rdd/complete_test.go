@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"strings"
@@ -59,6 +60,10 @@ func TestCompletionIsBounded(t *testing.T) {
 		}))
 		require.Equal(t, completionLimit, time.Since(began))
 		close(release)
+
+		began = time.Now()
+		require.Nil(t, inTime(func(context.Context) ([]string, error) { return []string{"half"}, errors.New("no daemon") }))
+		require.Zero(t, time.Since(began), "who is refused does not wait")
 	})
 }
 

@@ -195,6 +195,7 @@ func TestJudge(t *testing.T) {
 		{app(true, "Settled/True/Settled", "ContainerEngineReady/Unknown/NotApplicable"), stateRunning, 0},
 		{app(true, "Settled/False/NotSettled", "ContainerEngineReady/False/ConnectFailed"), stateUnreachable, 8},
 		{app(true, "Settled/True/Settled", "ContainerEngineReady/False/Disconnected"), stateUnreachable, 8},
+		{app(true, "Settled/False/CannotConnect", "ContainerEngineReady/False/CannotConnect", "Running/True/Started"), stateUnreachable, 8},
 		{app(true, "Settled/False/NotSettled", "Running/False/Starting"), stateStarting, 11},
 		{app(true, "Settled/False/NotSettled", "Running/False/StartFailed"), stateFailed, 11},
 		{app(false, "Settled/True/Settled"), stateStopped, 10},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -26,7 +27,7 @@ import (
 // TestSimulatedScripts runs the command line against daemons whose engine is in memory: "simulate FAULT…" starts one.
 func TestSimulatedScripts(t *testing.T) {
 	p := scripts(filepath.Join("testdata", "simulated"))
-	p.Cmds["until"], p.Cmds["first"] = until, first
+	p.Cmds["until"], p.Cmds["first"], p.Cmds["deadsocket"] = until, first, deadSocket
 	testscript.Run(t, p)
 }
 
@@ -76,6 +77,17 @@ func first(ts *testscript.TestScript, neg bool, args []string) {
 	_ = cmd.Wait() // it was killed
 }
 
+// deadSocket PATH makes a socket that nobody listens at any more.
+func deadSocket(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: deadsocket PATH")
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: ts.MkAbs(args[0]), Net: "unix"})
+	ts.Check(err)
+	l.SetUnlinkOnClose(false)
+	ts.Check(l.Close())
+}
+
 // simulate is the program of a daemon with an engine in memory that holds a running container web (volume data), an ended one
 // job, and an image that nobody uses. Its arguments are what is wrong with the engine.
 func simulate() {
@@ -99,7 +111,8 @@ func runSimulation(wrong []string) error {
 		"no-inspect": func() {
 			world.Faults().Fail(sim.OpInspectContainer, "web", 0, messages.NewError(messages.CodeUnavailable, "inspect", "container", "web", "broken"))
 		},
-		"no-stop": func() {}, // of the driver, below
+		"slow-list": func() { world.Faults().Hang(sim.OpListVolumes, "") },
+		"no-stop":   func() {}, // of the driver, below
 	}
 	for _, w := range wrong {
 		if faults[w] == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -115,12 +116,9 @@ func judge(app *messages.App) (string, int) {
 	isSettled := settled != nil && settled.Status == metav1.ConditionTrue && app.Status.ObservedGeneration >= app.Generation
 	running := messages.Condition(app, messages.ConditionRunning)
 	engine := messages.Condition(app, messages.ConditionContainerEngineReady)
-	failed := false
-	for _, c := range []*metav1.Condition{settled, running, engine} {
-		failed = failed || c != nil && messages.TerminalReason(c.Reason)
-	}
+	unreachable := []string{messages.ReasonConnectFailed, messages.ReasonCannotConnect, messages.ReasonDisconnected}
 	switch {
-	case failed:
+	case running != nil && messages.TerminalReason(running.Reason):
 		if app.Status.Driver == messages.DriverExternal {
 			return stateUnreachable, exitCodes[messages.CodeEngineUnreachable] // there is no vm of ours that could have failed: the engine cannot be reached
 		}
@@ -129,8 +127,7 @@ func judge(app *messages.App) (string, int) {
 		return stateStopped, exitStopped
 	case !app.Spec.Running:
 		return stateStopping, exitDegraded
-	case engine != nil && engine.Status == metav1.ConditionFalse &&
-		(engine.Reason == messages.ReasonConnectFailed || engine.Reason == messages.ReasonDisconnected):
+	case engine != nil && engine.Status == metav1.ConditionFalse && slices.Contains(unreachable, engine.Reason):
 		return stateUnreachable, exitCodes[messages.CodeEngineUnreachable]
 	case !isSettled:
 		return stateStarting, exitDegraded
