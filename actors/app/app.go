@@ -400,7 +400,11 @@ func (a *appActor) publish(c *kit.Context) {
 	}
 	app := a.build()
 	if s := messages.Condition(app, messages.ConditionSettled); s != nil {
-		c.Label(s.Reason, fmt.Sprintf("generation %d  %s", app.Generation, s.Message))
+		label := fmt.Sprintf("generation %d", app.Generation)
+		if s.Status != metav1.ConditionTrue {
+			label += "  " + s.Message
+		}
+		c.Label(s.Reason, label)
 	}
 	if a.stored != nil && equality.Semantic.DeepEqual(app, a.stored) {
 		a.seen(c, a.changes)

@@ -286,8 +286,9 @@ func (w *watcher) progressed(c *kit.Context, m mirror.Progress) {
 	w.tell(c)
 }
 
+// summary is what the first pass of the session found. It is not kept up to date: a condition is no counter.
 func (w *watcher) summary() string {
-	return fmt.Sprintf("%d containers, %d images, %d volumes", w.progress[messages.KindContainer].Objects,
+	return fmt.Sprintf("first pass: %d containers, %d images, %d volumes", w.progress[messages.KindContainer].Objects,
 		w.progress[messages.KindImage].Objects, w.progress[messages.KindVolume].Objects)
 }
 
@@ -347,11 +348,7 @@ func (w *watcher) tell(c *kit.Context) {
 
 func (w *watcher) label(c *kit.Context) {
 	names := [...]string{"Idle", "Connecting", "Sweeping", "Syncing", "Live"}
-	detail := w.s.Failure
-	if w.s.Phase == live {
-		detail = w.summary()
-	}
-	c.Label(names[w.s.Phase], detail)
+	c.Label(names[w.s.Phase], w.s.Failure)
 }
 
 // store asks for durability and repeats it until it is acknowledged.

@@ -2,8 +2,8 @@
 // and ends everything it started.
 //
 // The engine is the first of: DOCKER_HOST; the docker CLI's current context (or /var/run/docker.sock), if an engine answers there;
-// a private dockerd with a few containers, which is removed at the end. With a terminal the demo then follows the containers until
-// Ctrl-C; without one it ends.
+// a dockerd that rdd runs itself (driver native), with a few containers, all of which is removed at the end. With a terminal the
+// demo then follows the containers until Ctrl-C; without one it ends.
 //
 // Usage: demo RDD-BINARY
 package main
@@ -65,22 +65,22 @@ func show(ctx context.Context, binary string) (err error) {
 	if err != nil {
 		return err
 	}
-	host, end, err := engine(ctx)
+	host, err := engine(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = cleanup(err, end()) }()
 
 	instance := os.Getenv("RDD_INSTANCE")
 	if instance == "" {
 		instance = "run"
 	}
 	say("rdd instance %q", instance)
-	environment := append(os.Environ(), "RDD_INSTANCE="+instance, "DOCKER_HOST="+host)
+	own := host == ""
 	rdd := func(ctx context.Context, args ...string) error {
 		fmt.Printf("\n$ rdd %s\n", strings.Join(args, " "))
 		command := exec.CommandContext(ctx, binary, args...)
-		command.Stdout, command.Stderr, command.Env = os.Stdout, os.Stderr, environment
+		command.Stdout, command.Stderr = os.Stdout, os.Stderr
+		command.Env = append(os.Environ(), "RDD_INSTANCE="+instance)
 		command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
 		command.WaitDelay = 10 * time.Second
 		if err := command.Run(); err != nil {
@@ -91,15 +91,21 @@ func show(ctx context.Context, binary string) (err error) {
 	defer func() { // with a context of its own: also after Ctrl-C
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		err = cleanup(err, rdd(ctx, "svc", "stop"))
+		end := "stop"
+		if own { // all that is in it is the demo's
+			end = "delete"
+		}
+		err = cleanup(err, rdd(ctx, "svc", end))
 	}()
-	set := []string{"set", "virtualMachine.driver=external"}
-	if socket, ok := strings.CutPrefix(host, "unix://"); ok {
-		set = append(set, "virtualMachine.socket="+socket)
+	if own {
+		host, err = runOne(ctx, rdd, binary, instance)
+	} else {
+		err = attach(ctx, rdd, host)
+	}
+	if err != nil {
+		return err
 	}
 	for _, args := range [][]string{
-		{"svc", "start"},
-		append(set, "running=true", "--timeout", "1m"),
 		{"ctl", "get", "containers"},
 		{"ctl", "get", "images"},
 		{"ctl", "get", "volumes"},
@@ -118,39 +124,55 @@ func show(ctx context.Context, binary string) (err error) {
 	return rdd(ctx, "ctl", "get", "containers", "-w")
 }
 
-// engine picks an engine and says which. end removes what engine started.
-func engine(ctx context.Context) (host string, end func() error, err error) {
-	nothing := func() error { return nil }
+type runner func(ctx context.Context, args ...string) error
+
+// attach makes rdd use an engine that is there.
+func attach(ctx context.Context, rdd runner, host string) error {
+	if err := os.Setenv("DOCKER_HOST", host); err != nil {
+		return err
+	}
+	set := []string{"set", "virtualMachine.driver=external"}
+	if socket, ok := strings.CutPrefix(host, "unix://"); ok {
+		set = append(set, "virtualMachine.socket="+socket)
+	}
+	return rdd(ctx, append(set, "running=true", "--timeout", "1m")...)
+}
+
+// runOne makes rdd run an engine of its own, and gives it something to show.
+func runOne(ctx context.Context, rdd runner, binary, instance string) (host string, err error) {
+	if err := rdd(ctx, "set", "virtualMachine.driver=native", "running=true", "--timeout", "1m"); err != nil {
+		return "", err
+	}
+	out, err := exec.CommandContext(ctx, binary, "--instance", instance, "svc", "paths", "docker_socket").Output()
+	if err != nil {
+		return "", fmt.Errorf("rdd svc paths: %w", err)
+	}
+	socket := strings.TrimSpace(string(out))
+	return "unix://" + socket, furnish(ctx, enginetest.At(socket, filepath.Dir(socket)))
+}
+
+// engine looks for an engine and says which; "" = there is none, and rdd can run one of its own.
+func engine(ctx context.Context) (host string, err error) {
 	if host := os.Getenv("DOCKER_HOST"); host != "" {
 		if err := answers(ctx, host); err != nil {
-			return "", nil, fmt.Errorf("DOCKER_HOST is set, but no engine answers there: %w", err)
+			return "", fmt.Errorf("DOCKER_HOST is set, but no engine answers there: %w", err)
 		}
 		say("engine: DOCKER_HOST, %s", host)
-		return host, nothing, nil
+		return host, nil
 	}
 	host, from := contextHost(ctx)
 	err = answers(ctx, host)
 	if err == nil {
 		say("engine: %s, %s", from, host)
-		return host, nothing, nil
+		return host, nil
 	}
 	say("no engine at %s (%s): %v", host, from, err)
 	if err := enginetest.Install(ctx, os.Stdout); err != nil {
-		return "", nil, fmt.Errorf("no engine to show rdd on: start Docker or set DOCKER_HOST; "+
-			"a private dockerd cannot be started here either: %w", err)
+		return "", fmt.Errorf("no engine to show rdd on: start Docker or set DOCKER_HOST; "+
+			"rdd cannot run one of its own here either: %w", err)
 	}
-	private, err := enginetest.Start(ctx, enginetest.Options{})
-	if err != nil {
-		return "", nil, fmt.Errorf("start a private dockerd: %w", err)
-	}
-	say("engine: a private dockerd for as long as this demo runs, %s", private.Host())
-	if err := furnish(ctx, private); err != nil {
-		return "", nil, cleanup(err, private.Close())
-	}
-	return private.Host(), func() error {
-		say("removing the private dockerd and all that was in it")
-		return private.Close()
-	}, nil
+	say("engine: a dockerd that rdd runs itself, for as long as this demo runs")
+	return "", nil
 }
 
 // contextHost asks the docker CLI for its current context.
@@ -180,8 +202,8 @@ func answers(ctx context.Context, host string) error {
 	return nil
 }
 
-// furnish gives the private engine something to show.
-func furnish(ctx context.Context, e *enginetest.Engine) error {
+// furnish gives the engine something to show.
+func furnish(ctx context.Context, e *enginetest.Client) error {
 	if _, err := e.Import(ctx, "busybox:latest", ""); err != nil {
 		return err
 	}

@@ -181,6 +181,8 @@ func TestStopLeavesNothing(t *testing.T) {
 	e.Docker(t, "run", "-d", "--name", "web", "-p", "127.0.0.1::80", "-v", "data:/data", "--restart", "always", "busybox", "sleep", "3600")
 	e.Docker(t, "run", "-d", "--name", "other", "--network", "net", "-p", "127.0.0.1::81", "busybox", "sleep", "3600")
 	e.Docker(t, "run", "-d", "--name", "deaf", "--stop-timeout", "2", "busybox", "sh", "-c", "trap '' TERM INT; while :; do sleep 1; done")
+	e.Docker(t, "run", "-d", "--name", "paused", "--stop-timeout", "2", "busybox", "sleep", "3600")
+	e.Docker(t, "pause", "paused")
 	at := s.onHost()
 	traces := at.Traces()
 	for _, some := range [][]string{traces.Processes, traces.Mounts, traces.Links, traces.Rules, traces.Cgroups, traces.ShimSockets} {

@@ -112,7 +112,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 	}
 }
 
-// runStubborn runs a container that ignores SIGTERM, for whose end dockerd waits a second.
+// runStubborn runs a container that ignores SIGTERM, for whose end dockerd waits a second, and a paused one, which no signal reaches.
 func runStubborn(t *testing.T, c Config) {
 	t.Helper()
 	engine := enginetest.At(c.Socket, c.RunDir)
@@ -120,6 +120,7 @@ func runStubborn(t *testing.T, c Config) {
 		engine.ImportBusybox(t, "busybox")
 	}
 	engine.Docker(t, "run", "-d", "--rm", "--stop-timeout", "1", "busybox", "sh", "-c", "trap '' TERM; while :; do sleep 1; done")
+	engine.Docker(t, "pause", engine.Docker(t, "run", "-d", "--rm", "--stop-timeout", "1", "busybox", "sleep", "3600"))
 }
 
 // recovers looks as the next process of rdd would. Odd steps are followed by a start, even ones by a stop at once.

@@ -172,7 +172,7 @@ func (d *Driver) endContainers(ctx context.Context, r record, force bool) error 
 		return nil
 	}
 	d.step("SIGKILL to containers")
-	return host.Kill(h.Containers)
+	return d.onHost(r).KillContainers()
 }
 
 // Delete implements the port: the engine is ended by force, its files are removed.

@@ -82,11 +82,17 @@ func (e Engine) Daemon() (Process, bool) {
 	return Process{}, false
 }
 
+// KillContainers ends the processes of containers, paused or not, by SIGKILL.
+func (e Engine) KillContainers() error {
+	thaw(e.Cgroup)
+	return Kill(e.Helpers().Containers)
+}
+
 // Remove removes what a dockerd that has ended left on the host: helpers (by SIGKILL), mounts, sockets of shims, control groups,
 // packet filter rules, bridges, the claim. It goes on after an error. Files below DataRoot stay.
 func (e Engine) Remove() error {
 	bridges, sockets := NetworkBridges(e.DataRoot), ShimSockets(e.ExecRoot)
-	errs := []error{Kill(e.Helpers().All()), Unmount(e.ExecRoot), Unmount(e.DataRoot)}
+	errs := []error{e.KillContainers(), Kill(e.Helpers().All()), Unmount(e.ExecRoot), Unmount(e.DataRoot)}
 	for _, s := range sockets {
 		_ = os.Remove(s) // containerd removes it too
 	}

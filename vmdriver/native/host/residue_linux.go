@@ -75,6 +75,17 @@ func cgroups(name string) []string {
 	return found
 }
 
+// thaw lets go what is frozen in a control group (a paused container): until then not even SIGKILL ends it.
+func thaw(name string) {
+	for _, dir := range cgroups(name) {
+		for file, word := range map[string]string{"freezer.state": "THAWED", "cgroup.freeze": "0"} { // of version 1, of version 2
+			if _, err := os.Stat(filepath.Join(dir, file)); err == nil {
+				_ = os.WriteFile(filepath.Join(dir, file), []byte(word), 0) // what stays frozen survives SIGKILL, which is told
+			}
+		}
+	}
+}
+
 // RemoveCgroups removes a control group, which no process is in, from all hierarchies.
 func RemoveCgroups(name string) error {
 	var errs []error
