@@ -60,7 +60,7 @@ func first(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args[2:]...)
-	for _, name := range []string{"HOME", "PATH", "RDD_INSTANCE", "XDG_DATA_HOME", "NO_COLOR"} {
+	for _, name := range []string{"HOME", "PATH", "RDD_INSTANCE", "XDG_DATA_HOME", "NO_COLOR", "GORACE"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	out, err := cmd.StdoutPipe()
