@@ -3,7 +3,6 @@ package supervisor
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -82,45 +81,6 @@ func newLocalClient(b backend) *Client { return &Client{b: b, copies: true} }
 
 func (b *localBackend) close() error { return nil }
 
-// frame collects the objects of one page or batch within the wire's bounds. With encode it keeps their JSON, so that each
-// object is encoded once, and holds MaxFrameBytes; in process nothing is encoded and only the number counts.
-type frame struct {
-	encode bool
-	limit  int
-	raw    []json.RawMessage
-	n      int
-	bytes  int
-	err    error
-}
-
-func newFrame(limit int, encode bool) *frame {
-	if limit <= 0 || limit > messages.MaxPage {
-		limit = messages.MaxPage
-	}
-	return &frame{limit: limit, encode: encode}
-}
-
-// add reports whether o fits; the first one always does.
-func (f *frame) add(o messages.Object) bool {
-	if f.n == f.limit {
-		return false
-	}
-	if f.encode {
-		data, err := json.Marshal(o)
-		if err != nil {
-			f.err = messages.WrapError(messages.CodeInternal, "encode", o.GetObjectKind().GroupVersionKind().Kind, o.GetName(), err)
-			return false
-		}
-		if f.n > 0 && f.bytes+len(data) > messages.MaxFrameBytes {
-			return false
-		}
-		f.bytes += len(data)
-		f.raw = append(f.raw, data)
-	}
-	f.n++
-	return true
-}
-
 func (b *localBackend) get(_ context.Context, r messages.GetRequest) (messages.Object, error) {
 	k, err := kindOf(r.Kind)
 	if err != nil {
@@ -131,56 +91,6 @@ func (b *localBackend) get(_ context.Context, r messages.GetRequest) (messages.O
 		return nil, err
 	}
 	return item.Object, nil
-}
-
-// resolve finds a resource by what a person calls it: metadata.name, then a human name, then a whole id, then a unique
-// prefix of an id.
-func resolve(root snapshot, k messages.Kind, name, verb string) (store.Item, error) {
-	if name == "" {
-		return store.Item{}, messages.NewError(messages.CodeBadRequest, verb, k.Name, "", "a name is needed")
-	}
-	if item, ok := root.Get(store.Key{Kind: k.Name, Name: name}); ok {
-		return item, nil
-	}
-	var human, whole, prefix []store.Item
-	for _, item := range root.List(k.Name) {
-		switch ids := k.IDs(item.Object); {
-		case slices.Contains(k.HumanNames(item.Object), name):
-			human = append(human, item)
-		case slices.Contains(ids, name):
-			whole = append(whole, item)
-		case slices.ContainsFunc(ids, func(id string) bool { return strings.HasPrefix(id, name) }):
-			prefix = append(prefix, item)
-		}
-	}
-	for _, found := range [][]store.Item{human, whole, prefix} {
-		switch len(found) {
-		case 0:
-		case 1:
-			return found[0], nil
-		default:
-			return store.Item{}, ambiguous(k, name, verb, found)
-		}
-	}
-	return store.Item{}, messages.NewError(messages.CodeNotFound, verb, k.Name, name, "not found")
-}
-
-func ambiguous(k messages.Kind, name, verb string, found []store.Item) error {
-	var texts, names []string
-	for i, item := range found {
-		if i == maxCandidates {
-			texts = append(texts, fmt.Sprintf("and %d more", len(found)-i))
-			break
-		}
-		text := item.Object.GetName()
-		if human := k.HumanNames(item.Object); len(human) > 0 {
-			text = fmt.Sprintf("%s (%s)", human[0], text)
-		}
-		texts, names = append(texts, text), append(names, item.Object.GetName())
-	}
-	e := messages.NewError(messages.CodeAmbiguous, verb, k.Name, name, "ambiguous: "+strings.Join(texts, ", "))
-	e.Details = map[string]string{"candidates": strings.Join(names, ","), "count": strconv.Itoa(len(found))}
-	return e
 }
 
 func (b *localBackend) list(ctx context.Context, r messages.ListRequest) (*messages.ListReply, error) {

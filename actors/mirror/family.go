@@ -66,6 +66,8 @@ type family struct {
 	lastProof time.Time
 	// Swept must be told, and by when.
 	sweeping bool
+	// sweeps tells the deadline of this sweep from those before.
+	sweeps int
 	// told is the Progress told last.
 	told Progress
 	// extra is what only one kind does.
@@ -81,6 +83,8 @@ type extra interface {
 	receive(c *kit.Context, f *family, msg any) bool
 	// ended: the object is gone.
 	ended(c *kit.Context, f *family, id string)
+	// swept: no mirror shall be left, and no list of before counts.
+	swept()
 }
 
 type listPurpose int
@@ -112,7 +116,7 @@ type (
 		rows  []row
 		seq   uint64
 	}
-	sweepOverdue struct{}
+	sweepOverdue struct{ sweep int }
 )
 
 // Containers makes rdd/containers.
@@ -141,6 +145,7 @@ func (noExtra) rows(_ *kit.Context, _ *family, rows []row, _ uint64) ([]row, map
 }
 func (noExtra) receive(*kit.Context, *family, any) bool { return false }
 func (noExtra) ended(*kit.Context, *family, string)     {}
+func (noExtra) swept()                                  {}
 
 // Receive implements kit.Actor.
 func (f *family) Receive(c *kit.Context, msg any) {
@@ -188,7 +193,9 @@ func (f *family) Receive(c *kit.Context, msg any) {
 	case Sweep:
 		f.sweep(c)
 	case sweepOverdue:
-		f.sweepRest(c)
+		if m.sweep == f.sweeps {
+			f.sweepRest(c)
+		}
 	default:
 		if !f.fromObject(c, msg) && !f.extra.receive(c, f, msg) {
 			f.quarantineReceive(c, msg)

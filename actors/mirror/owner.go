@@ -347,6 +347,7 @@ func (o *owner) sweep(c *kit.Context) {
 		o.forget(c, t, messages.ReasonMirrorReset)
 	}
 	o.records = nil
+	o.step(c, failed{NoSession: true}) // an answer that is still on its way is of nobody's interest
 	o.finish(c)
 }
 

@@ -13,6 +13,7 @@ func (f *family) sweep(c *kit.Context) {
 	// What is still on its way from the session before, a list or marks, is of mirrors that shall not be: it is of no epoch now.
 	f.session.Epoch, f.listing, f.relist = 0, 0, false
 	f.open = map[string]bool{}
+	f.extra.swept()
 	for id, k := range f.kids {
 		k.pending = nil
 		switch {
@@ -24,7 +25,8 @@ func (f *family) sweep(c *kit.Context) {
 			c.TellChild(id, sweepNow{})
 		}
 	}
-	c.After(sweepDeadline, sweepOverdue{})
+	f.sweeps++
+	c.After(sweepDeadline, sweepOverdue{sweep: f.sweeps})
 	f.checkSwept(c)
 }
 

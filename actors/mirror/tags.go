@@ -115,3 +115,6 @@ func (h *tagHandout) release(c *kit.Context, f *family, which func(heldTag) bool
 func (h *tagHandout) ended(_ *kit.Context, _ *family, id string) {
 	delete(h.full, id)
 }
+
+// swept: nobody has a tag that could move.
+func (h *tagHandout) swept() { *h = *newTagHandout() }

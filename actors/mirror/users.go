@@ -50,6 +50,9 @@ func (x *userIndex) ended(c *kit.Context, _ *family, id string) {
 	}
 }
 
+// swept: the containers end one by one.
+func (x *userIndex) swept() {}
+
 func (x *userIndex) set(c *kit.Context, u using) {
 	old := x.containers[u.ID]
 	x.containers[u.ID] = u

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -351,5 +352,42 @@ func TestAFailureThatRepeatsItselfEndsEachWait(t *testing.T) {
 		_, err := h.client.WaitSettled(t.Context(), supervisor.SettleOptions{Timeout: patience})
 		require.ErrorIs(t, err, messages.ErrTerminal)
 		require.ErrorContains(t, err, "its files are of another version")
+	}
+}
+
+// Bursts of toggles, on an engine of somebody else's and on a machine: each ends settled in what was asked for last, with all
+// mirrors or with none, and none waits for a time-out of ours. The pauses are the schedule under test, not a wait for anything.
+func TestAfterEachBurstOfTogglesItIsWhatWasAskedForLast(t *testing.T) {
+	for name, open := range map[string]func(*testing.T) *house{
+		"external": func(t *testing.T) *house { return start(t, nil) },
+		"machine": func(t *testing.T) *house {
+			h, _ := onMachine(t)
+			h.set("running=true", "virtualMachine.driver=lima")
+			return h
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := open(t).settled()
+			_, err := h.world.Import("busybox:latest", "")
+			require.NoError(t, err)
+			const containers = 5
+			for i := range containers {
+				h.run(fmt.Sprint("c", i))
+			}
+			random := rand.New(rand.NewPCG(1, 2))
+			for burst := range 30 {
+				running := burst%2 == 0
+				for range 1 + random.IntN(6) {
+					running = !running
+					h.set(fmt.Sprint("running=", running))
+					time.Sleep(time.Duration(random.IntN(8)) * time.Millisecond)
+				}
+				_, err := h.client.WaitSettled(t.Context(), supervisor.SettleOptions{Timeout: 4 * time.Second})
+				require.NoError(t, err, "burst %d", burst)
+				require.Equal(t, running, h.app().Spec.Running)
+				require.Equal(t, h.app().Generation, h.condition(messages.ConditionSettled).ObservedGeneration)
+				require.Len(t, h.list("container"), map[bool]int{true: containers}[running], "burst %d", burst)
+			}
+		})
 	}
 }
