@@ -9,6 +9,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// raceOptions: with the race detector each process sleeps a second before it ends, unless it is told not to.
+const raceOptions = "atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"rdd": main, "toggle": toggle}) }
 
 // TestScripts runs the command line as people do: testdata/*.txtar need no daemon, testdata/daemon/*.txtar start their own.
@@ -44,6 +47,7 @@ func scripts(dir string) testscript.Params {
 			e.Setenv("XDG_DATA_HOME", "")
 			e.Setenv("DOCKER_HOST", "unix://"+filepath.Join(home, "no.sock"))
 			e.Setenv("NO_COLOR", "1")
+			e.Setenv("GORACE", raceOptions)
 			e.Defer(func() { _ = os.RemoveAll(home) })
 			return nil
 		},
