@@ -10,6 +10,9 @@ import (
 	"github.com/rdd-desktop/rdd/messages"
 )
 
+// unheard is the blocker of a wait whose deadline came before any answer.
+const unheard = "the daemon has not answered yet"
+
 func (w *waiter) label(t *target) string {
 	if t.given != "" {
 		return t.given
@@ -47,7 +50,12 @@ func (w *waiter) timeout() error {
 			continue
 		}
 		e.Name = w.label(t)
-		if t.last == nil {
+		switch {
+		case !w.started:
+			e.Details["blocker"] = unheard
+			e.Message += ": " + unheard
+			continue
+		case t.last == nil:
 			e.Details["blocker"] = "there is no such object"
 			continue
 		}

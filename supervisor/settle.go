@@ -133,7 +133,10 @@ func (s *settler) judge(a *messages.App) (done bool, err error) {
 func (s *settler) timeout() error {
 	e := messages.NewError(messages.CodeTimeout, "settle", messages.KindApp, messages.AppName, fmt.Sprintf("not settled after %s", s.o.Timeout))
 	e.Details = map[string]string{}
-	if s.last != nil {
+	if s.last == nil {
+		e.Details["blocker"] = unheard
+		e.Message += ": " + unheard
+	} else {
 		e.Message += fmt.Sprintf(" (generation %d)", s.o.Generation)
 		e.Details["generation"] = strconv.FormatInt(s.o.Generation, 10)
 		if c := messages.Condition(s.last, messages.ConditionSettled); c != nil {

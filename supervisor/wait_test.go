@@ -356,9 +356,11 @@ func TestWaitTellsThatTheDaemonIsAway(t *testing.T) {
 		o.Timeout = 10 * time.Second
 		_, err = c.Wait(context.Background(), "container", o)
 		require.ErrorIs(t, err, messages.ErrTimeout)
+		require.Contains(t, err.Error(), "timed out: condition=Running: the daemon has not answered yet; ")
 		require.Contains(t, err.Error(), "away")
 		_, err = c.WaitSettled(context.Background(), SettleOptions{Timeout: 10 * time.Second})
 		require.ErrorIs(t, err, messages.ErrTimeout)
+		require.Contains(t, err.Error(), "the daemon has not answered yet")
 		f.is(w.b, messages.NewError(messages.CodeForbidden, "", "", "", "no"))
 		_, err = c.WaitSettled(context.Background(), SettleOptions{Timeout: 10 * time.Second})
 		require.ErrorIs(t, err, messages.ErrForbidden)

@@ -43,7 +43,7 @@ func newBox(t *testing.T) *box {
 	b := &box{T: t, home: home, engine: newFakeEngine(t, filepath.Join(home, "engine.sock"))}
 	b.env = append(os.Environ(), "HOME="+home, "XDG_DATA_HOME=", "RDD_INSTANCE=", "RDD_LOG_DIR=", "NO_COLOR=1",
 		"DOCKER_HOST="+b.engine.host(),
-		"GORACE=atexit_sleep_ms=0") // with the race detector each process sleeps a second before it ends
+		"GORACE="+raceOptions)
 	t.Cleanup(func() {
 		if f, ok := b.edge(); ok {
 			_ = syscall.Kill(f.PID, syscall.SIGKILL)

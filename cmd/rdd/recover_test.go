@@ -60,7 +60,7 @@ func TestTheDeadlineOfAWaitNamesTheBlocker(t *testing.T) {
 	e := b.run("set", "running=true", "virtualMachine.driver=external", "--timeout", "2s")
 	require.Equal(t, 4, e.code, e.err)
 	require.Regexp(t, `blocked by +engine +ContainerEngineReady=False +reason=Connect`, e.err)
-	e = b.run("set", "running=true", "--timeout", "200ms", "-o", "json")
+	e = b.run("set", "running=true", "--timeout", "1s", "-o", "json")
 	require.Equal(t, 4, e.code, e.err)
 	var s status
 	require.NoError(t, json.Unmarshal([]byte(e.err), &s), e.err)
@@ -69,7 +69,7 @@ func TestTheDeadlineOfAWaitNamesTheBlocker(t *testing.T) {
 	require.Equal(t, messages.ReasonConnectFailed, s.Details["reason"])
 	require.NotEmpty(t, s.Details["message"])
 	require.Equal(t, 8, b.run("status").code)
-	e = b.run("ctl", "wait", "app/app", "--for=condition=Settled", "--timeout", "100ms")
+	e = b.run("ctl", "wait", "app/app", "--for=condition=Settled", "--timeout", "2s")
 	require.Equal(t, 4, e.code)
 	require.Contains(t, e.err, "ConnectFailed")
 }

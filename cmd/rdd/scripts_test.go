@@ -9,6 +9,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// raceOptions: the race detector lets every process sleep a second at its end, unless it is told not to; there are hundreds.
+const raceOptions = "atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"rdd": main, "simulate": simulate, "toggle": toggle})
 }
@@ -46,8 +49,7 @@ func scripts(dir string) testscript.Params {
 			e.Setenv("XDG_DATA_HOME", "")
 			e.Setenv("DOCKER_HOST", "unix://"+filepath.Join(home, "no.sock"))
 			e.Setenv("NO_COLOR", "1")
-			// The race detector lets every process sleep a second at its end; there are hundreds.
-			e.Setenv("GORACE", "atexit_sleep_ms=0")
+			e.Setenv("GORACE", raceOptions)
 			e.Defer(func() { _ = os.RemoveAll(home) })
 			return nil
 		},
