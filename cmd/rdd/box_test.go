@@ -25,9 +25,6 @@ import (
 	"github.com/rdd-desktop/rdd/supervisor"
 )
 
-// patience is how long a test waits for what must come soon; it is a limit, never a pause.
-const patience = 20 * time.Second
-
 // box is a home of its own for the real program, with an engine that answers when it is told to.
 type box struct {
 	*testing.T

@@ -5,12 +5,16 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // raceOptions: the race detector lets every process sleep a second at its end, unless it is told not to; there are hundreds.
 const raceOptions = "atexit_sleep_ms=0"
+
+// patience is how long a test waits for what must come soon; it is a limit, never a pause.
+const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"rdd": main, "simulate": simulate, "toggle": toggle})
