@@ -229,3 +229,16 @@ func TestTooLongPaths(t *testing.T) {
 	require.NoDirExists(t, c.Dir)
 	require.NoDirExists(t, c.RunDir)
 }
+
+// A dockerd that stands still hears nothing, and is ended all the same.
+func TestFrozenDockerdIsEnded(t *testing.T) {
+	c := place(t)
+	d := New(c)
+	require.NoError(t, perform(d, "start"))
+	runStubborn(t, c)
+	require.NoError(t, d.running(t).Signal(syscall.SIGSTOP))
+	began := time.Now()
+	require.NoError(t, d.Stop(t.Context(), false))
+	require.Less(t, time.Since(began), reloadLimit+c.Grace+endMargin)
+	require.Empty(t, residue(t, d))
+}
