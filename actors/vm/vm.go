@@ -361,8 +361,8 @@ func failureOf(verb, driver string, err error) *failure {
 	if errors.Is(err, context.DeadlineExceeded) {
 		text = "no answer in time: " + text
 	}
-	return &failure{
-		permanent: messages.ClassOf(err) == messages.ClassPermanent,
-		text:      fmt.Sprintf("%s VM (driver %s): %s", verb, driver, text),
+	if e := (*messages.Error)(nil); !errors.As(err, &e) || e.Verb == "" {
+		text = fmt.Sprintf("%s vm %q: %s", verb, driver, text)
 	}
+	return &failure{permanent: messages.ClassOf(err) == messages.ClassPermanent, text: text}
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rdd-desktop/rdd/messages"
@@ -30,6 +31,9 @@ type Driver struct {
 	change sync.Mutex
 	// step is called before every effect of Start, Stop and Delete: tests end the process there.
 	step func(name string)
+
+	// logBegan is where in the log the words of the dockerd begin that this driver started.
+	logBegan atomic.Int64
 
 	mu sync.Mutex
 	// daemon as last seen; moved is closed when it becomes another one.
@@ -95,7 +99,7 @@ func (d *Driver) observe() (vmdriver.Observation, error) {
 	case alive:
 		return vmdriver.Observation{Phase: vmdriver.Broken, Message: "a stop of dockerd was interrupted"}, nil
 	case r.Stage != stageDown:
-		return vmdriver.Observation{Phase: vmdriver.Broken, Message: "dockerd has ended" + d.lastWords(1)}, nil
+		return vmdriver.Observation{Phase: vmdriver.Broken, Message: "dockerd has ended" + d.lastWords()}, nil
 	}
 	return vmdriver.Observation{Phase: vmdriver.Stopped}, nil
 }
@@ -193,26 +197,24 @@ func (d *Driver) Logs(ctx context.Context, w io.Writer, follow bool) error {
 	}
 }
 
-// lastWords are the last lines of dockerd's log, for an error; empty when there are none.
-func (d *Driver) lastWords(lines int) string {
+// lastWords are what the present dockerd's log says last that is no mere information, for an error; empty when there is nothing.
+func (d *Driver) lastWords() string {
 	f, err := os.Open(d.c.file(logName))
 	if err != nil {
 		return ""
 	}
 	defer func() { _ = f.Close() }()
 	const most = 16 << 10
-	if info, err := f.Stat(); err == nil && info.Size() > most {
-		_, _ = f.Seek(-most, io.SeekEnd)
+	if info, err := f.Stat(); err == nil {
+		_, _ = f.Seek(max(d.logBegan.Load(), info.Size()-most), io.SeekStart)
 	}
 	data, _ := io.ReadAll(f)
-	var kept []string
+	last := ""
 	for line := range strings.Lines(string(data)) {
-		if !strings.Contains(line, "module=grpc") { // noise about its own containerd
-			kept = append(kept, strings.TrimRight(line, "\n"))
+		noise := strings.Contains(line, "level=info") || strings.Contains(line, "level=debug") || strings.Contains(line, "module=grpc")
+		if line = strings.TrimSpace(line); line != "" && !noise {
+			last = ": " + line
 		}
 	}
-	if kept = kept[max(0, len(kept)-lines):]; len(kept) == 0 {
-		return ""
-	}
-	return ": " + strings.Join(kept, "\n")
+	return last
 }

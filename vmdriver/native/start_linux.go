@@ -146,6 +146,9 @@ func (d *Driver) spawn() (host.Process, error) {
 		return host.Process{}, err
 	}
 	defer func() { _ = log.Close() }()
+	if info, err := log.Stat(); err == nil {
+		d.logBegan.Store(info.Size())
+	}
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return host.Process{}, err
@@ -218,7 +221,7 @@ func (d *Driver) awaitAnswer(ctx context.Context, p host.Process) error {
 			return nil
 		}
 		if !p.Alive() {
-			return errors.New("dockerd ended while it started" + d.lastWords(5))
+			return errors.New("dockerd ended while it started" + d.lastWords())
 		}
 		select {
 		case <-ctx.Done():

@@ -105,7 +105,7 @@ func (d *Driver) liveRestore(ctx context.Context, r record, p host.Process, on b
 			return nil
 		}
 		if !p.Alive() {
-			return errors.New("dockerd has ended" + d.lastWords(1))
+			return errors.New("dockerd has ended" + d.lastWords())
 		}
 		select {
 		case <-ctx.Done():
