@@ -11,6 +11,8 @@ GOEXE := $(shell $(GO) env GOEXE)
 GOOSES := linux darwin windows
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
+# When `make test` gives up; 0 = never.
+TIMEOUT ?= 15m
 # When this make began: the time limit of `make test` counts its preparations too.
 STARTED := $(shell date +%s)
 
@@ -36,7 +38,7 @@ test: ## everything: format, vet, type checks for three systems, lint, all tests
 	@$(MAKE) setup
 	@RDD_IN_MAKE_TEST=1 $(MAKE) check </dev/null
 	@$(GO) build -o bin/suite$(GOEXE) ./tests/suite
-	@RDD_IN_MAKE_TEST=1 bin/suite$(GOEXE) -started $(STARTED) -limit 30m </dev/null
+	@RDD_IN_MAKE_TEST=1 bin/suite$(GOEXE) -started $(STARTED) -limit $(TIMEOUT) </dev/null
 
 .PHONY: check
 check: format vet lint

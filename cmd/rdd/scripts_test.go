@@ -54,6 +54,7 @@ func scripts(dir string) testscript.Params {
 			e.Setenv("DOCKER_HOST", "unix://"+filepath.Join(home, "no.sock"))
 			e.Setenv("NO_COLOR", "1")
 			e.Setenv("GORACE", raceOptions)
+			e.Setenv("RDDTEST_RUN", os.Getenv("RDDTEST_RUN")) // whose process it is
 			e.Defer(func() { _ = os.RemoveAll(home) })
 			return nil
 		},

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -44,19 +43,8 @@ func (s *shell) started() *enginetest.Client {
 // onHost reads from dockerd's configuration where its traces on the machine are.
 func (s *shell) onHost() host.Engine {
 	s.Helper()
-	dir := filepath.Join(s.run("rdd svc paths dir"), "native")
-	data, err := os.ReadFile(filepath.Join(dir, "daemon.json"))
+	e, err := host.ReadEngine(filepath.Join(s.run("rdd svc paths dir"), "native", "daemon.json"))
 	require.NoError(s, err)
-	var c struct {
-		DataRoot string `json:"data-root"`
-		ExecRoot string `json:"exec-root"`
-		Bridge   string
-		Cgroup   string                  `json:"cgroup-parent"`
-		Pools    []struct{ Base string } `json:"default-address-pools"`
-	}
-	require.NoError(s, json.Unmarshal(data, &c))
-	e := host.Engine{Dir: dir, DataRoot: c.DataRoot, ExecRoot: c.ExecRoot, Bridge: c.Bridge, Cgroup: c.Cgroup}
-	require.NoError(s, e.Subnet.UnmarshalText([]byte(c.Pools[0].Base)))
 	return e
 }
 

@@ -25,13 +25,19 @@ import (
 )
 
 func main() {
-	limit := flag.Duration("limit", 14*time.Minute, "when to give up")
+	limit := flag.Duration("limit", 14*time.Minute, "when to give up; 0 = never, and a failure is still explained")
 	started := flag.Int64("started", time.Now().Unix(), "when the limit began to count, in Unix seconds")
 	flag.Parse()
-	deadline := time.Unix(*started, 0).Add(*limit)
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	ctx, cancel := context.WithCancel(context.Background())
+	perPackage := "0"
+	if *limit > 0 {
+		deadline := time.Unix(*started, 0).Add(*limit)
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		// A package gives up, with the stacks of its goroutines, before we do.
+		perPackage = max(time.Until(deadline)-30*time.Second, time.Second).Round(time.Second).String()
+	}
 	defer cancel()
-	ok, err := run(ctx, deadline)
+	ok, err := run(ctx, perPackage)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "suite:", err)
 	}
@@ -40,7 +46,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, deadline time.Time) (ok bool, err error) {
+func run(ctx context.Context, perPackage string) (ok bool, err error) {
 	dir, err := os.MkdirTemp("", "rdd-suite-")
 	if err != nil {
 		return false, err
@@ -48,31 +54,24 @@ func run(ctx context.Context, deadline time.Time) (ok bool, err error) {
 	defer os.RemoveAll(dir)
 	events := filepath.Join(dir, "events.json")
 
-	// A package gives up, with the stacks of its goroutines, before we do.
-	perPackage := max(time.Until(deadline)-30*time.Second, time.Second).Round(time.Second)
 	args := []string{"tool", "gotestsum", "--format", "pkgname", "--format-hide-empty-pkg", "--hide-summary", "skipped",
-		"--jsonfile", events, "--", "-p", "2", "-timeout", perPackage.String()}
+		"--jsonfile", events, "--", "-p", "2", "-timeout", perPackage}
 	if hasCompiler() {
 		args = append(args, "-race")
 	} else {
 		fmt.Println("suite: no C compiler: WITHOUT THE RACE DETECTOR")
 	}
 	args = append(args, "./...")
-	command := exec.CommandContext(ctx, "go", args...)
-	command.Stdout, command.Stderr = os.Stdout, os.Stderr
-	command.Env = append(os.Environ(), "GOTESTSUM_FORMAT_ICONS=text")
-	if enginetest.Available() == nil {
-		// A dockerd can run, so that a test that skips for want of one is wrong.
-		command.Env = append(command.Env, enginetest.RequireEnv+"=1")
-	}
-	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
-	command.WaitDelay = 20 * time.Second
-	failure := command.Run()
-	if ctx.Err() != nil {
-		failure = errors.Join(fmt.Errorf("the time limit has passed at %s", deadline.Format(time.TimeOnly)), failure)
-	}
+	run := time.Now().Format("20060102-150405")
+	dog := newWatchdog(run, filepath.Join("bin", "failure-"+run))
+	failure := watched(ctx, dog, append([]string{"go"}, args...))
 	// A test process that died may have left its engine.
 	failure = errors.Join(failure, enginetest.Sweep())
+	if failure != nil {
+		if data, err := os.ReadFile(events); err == nil {
+			_ = os.WriteFile(filepath.Join(dog.dir, "events.json"), data, 0o644) // the bundle has the rest
+		}
+	}
 
 	file, err := os.Open(events)
 	if err != nil {
@@ -89,6 +88,35 @@ func run(ctx context.Context, deadline time.Time) (ok bool, err error) {
 	}
 	fmt.Print(sum.String())
 	return sum.failed == 0, nil
+}
+
+// defaultPatience is what the tests get to end in order when their time is over.
+const defaultPatience = 20 * time.Second
+
+// watched runs a command. When it fails, or its time is over, a bundle is written and what is left of it is ended; its error says
+// where the bundle is.
+func watched(ctx context.Context, dog *watchdog, args []string) error {
+	command := exec.CommandContext(ctx, args[0], args[1:]...)
+	command.Stdout, command.Stderr = os.Stdout, os.Stderr
+	command.Env = append(dog.environment(), "GOTESTSUM_FORMAT_ICONS=text")
+	if enginetest.Available() == nil {
+		// A dockerd can run, so that a test that skips for want of one is wrong.
+		command.Env = append(command.Env, enginetest.RequireEnv+"=1")
+	}
+	var late error
+	command.Cancel = func() error { // while everything still is as it hangs
+		late = errors.Join(errors.New("the time limit has passed"), dog.bundle("the time limit has passed"))
+		return command.Process.Signal(os.Interrupt)
+	}
+	command.WaitDelay = dog.patience
+	failure := command.Run()
+	if failure == nil {
+		return dog.end()
+	}
+	if late == nil {
+		late = dog.bundle("the tests failed: " + failure.Error())
+	}
+	return errors.Join(failure, late, dog.end(), fmt.Errorf("what there was to see is in %s", dog.dir))
 }
 
 func hasCompiler() bool {

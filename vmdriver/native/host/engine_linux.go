@@ -1,10 +1,12 @@
 package host
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -142,4 +144,30 @@ func (e Engine) Traces() Traces {
 		}
 	}
 	return t
+}
+
+// ReadEngine reads where an engine's traces are from its dockerd's configuration file.
+func ReadEngine(file string) (Engine, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return Engine{}, err
+	}
+	var c struct {
+		DataRoot string                        `json:"data-root"`
+		ExecRoot string                        `json:"exec-root"`
+		Bridge   string                        `json:"bridge"`
+		Cgroup   string                        `json:"cgroup-parent"`
+		Pools    []struct{ Base netip.Prefix } `json:"default-address-pools"`
+	}
+	if err := json.Unmarshal(data, &c); err != nil {
+		return Engine{}, fmt.Errorf("%s: %w", file, err)
+	}
+	e := Engine{Dir: filepath.Dir(file), DataRoot: c.DataRoot, ExecRoot: c.ExecRoot, Bridge: c.Bridge, Cgroup: c.Cgroup}
+	if len(c.Pools) > 0 {
+		e.Subnet = c.Pools[0].Base
+	}
+	if e.DataRoot == "" || e.ExecRoot == "" || e.Bridge == "" || e.Cgroup == "" {
+		return Engine{}, fmt.Errorf("%s is not a configuration of a private engine", file)
+	}
+	return e, nil
 }
