@@ -38,7 +38,9 @@ type watchdog struct {
 
 const markName = "RDDTEST_RUN"
 
-func newWatchdog(run, dir string) *watchdog { return &watchdog{mark: markName + "=" + run, dir: dir, patience: defaultPatience} }
+func newWatchdog(run, dir string) *watchdog {
+	return &watchdog{mark: markName + "=" + run, dir: dir, patience: defaultPatience}
+}
 
 // environment has the mark: for a child whose whole offspring is to be known.
 func (w *watchdog) environment() []string { return append(os.Environ(), w.mark) }
