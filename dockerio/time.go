@@ -74,6 +74,20 @@ func (t Time) Status() *metav1.MicroTime {
 	return &m
 }
 
+// MarshalText is RFC 3339 with nanoseconds, and nothing when unknown.
+func (t Time) MarshalText() ([]byte, error) {
+	if t.IsZero() {
+		return nil, nil
+	}
+	return []byte(t.String()), nil
+}
+
+// UnmarshalText reads what MarshalText wrote.
+func (t *Time) UnmarshalText(text []byte) error {
+	*t = ParseTime(string(text))
+	return nil
+}
+
 // String is RFC 3339 with nanoseconds, or "unknown".
 func (t Time) String() string {
 	if t.IsZero() {

@@ -280,24 +280,14 @@ func (e *Engine) CreateContainer(options ContainerOptions) (id string, err error
 	return id, err
 }
 
-// parse makes a container of options; volumes are the names of volumes by destination.
+// parse checks options and makes a container of them; volumes are the names of volumes by destination.
 func (e *Engine) parse(options ContainerOptions) (c *container, volumes map[string]string, err error) {
+	policy, limit, err := parsePolicy("create", options.Name, options.RestartPolicy)
+	if err != nil {
+		return nil, nil, err
+	}
 	invalid := func(format string, a ...any) error {
 		return refuse(messages.CodeInvalid, "create", messages.KindContainer, options.Name, format, a...)
-	}
-	limit := 0
-	policy, retries, limited := strings.Cut(options.RestartPolicy, ":")
-	switch policy {
-	case "":
-		policy = "no"
-	case "no", "always", "unless-stopped", "on-failure":
-	default:
-		return nil, nil, invalid("invalid restart policy '%s'", policy)
-	}
-	if limited {
-		if limit, err = strconv.Atoi(retries); err != nil || policy != "on-failure" {
-			return nil, nil, invalid("maximum retry count cannot be used with restart policy '%s'", policy)
-		}
 	}
 	if options.AutoRemove && policy != "no" {
 		return nil, nil, invalid("can't create 'AutoRemove' container with restart policy")
@@ -309,36 +299,73 @@ func (e *Engine) parse(options ContainerOptions) (c *container, volumes map[stri
 	if options.Name != "" && !validName.MatchString(options.Name) {
 		return nil, nil, invalid("Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", options.Name)
 	}
-	c = &container{
-		name: options.Name, policy: policy, retries: limit, image: i, imageName: options.Image, path: "sh", labels: maps.Clone(options.Labels),
+	c = newContainer(options)
+	c.policy, c.retries, c.image = policy, limit, i
+	for _, text := range options.Ports {
+		p, err := parsePublished(text)
+		if err != nil {
+			return nil, nil, invalid("invalid port specification: %q", text)
+		}
+		c.published = append(c.published, p)
+	}
+	c.expose(options.ExposedPorts)
+	return c, c.mountAll(options.Volumes), nil
+}
+
+// newContainer is what options say without looking at the engine.
+func newContainer(options ContainerOptions) *container {
+	c := &container{
+		name: options.Name, imageName: options.Image, path: "sh", labels: maps.Clone(options.Labels), policy: "no",
 		health: options.Health || options.Probe != nil, probe: options.Probe, autoRemove: options.AutoRemove,
 		stopSignal: cmp.Or(options.StopSignal, sigTerm), options: options, program: options.program(),
 	}
 	if command := slices.Concat(options.Entrypoint, options.Cmd); len(command) > 0 {
 		c.path, c.args = command[0], command[1:]
 	}
-	for _, text := range options.Ports {
-		front, port := "", text
-		if i := strings.LastIndex(text, ":"); i >= 0 {
-			front, port = text[:i], text[i+1:]
-		}
-		p := published{name: portName(port)}
-		if i := strings.LastIndex(front, ":"); i >= 0 {
-			p.address, front = front[:i], front[i+1:]
-		}
-		if p.host, err = strconv.Atoi(cmp.Or(front, "0")); err != nil {
-			return nil, nil, invalid("invalid port specification: %q", text)
-		}
-		c.published = append(c.published, p)
+	return c
+}
+
+func parsePolicy(verb, name, text string) (policy string, limit int, err error) {
+	policy, retries, limited := strings.Cut(cmp.Or(text, "no"), ":")
+	if !slices.Contains([]string{"no", "always", "unless-stopped", "on-failure"}, policy) {
+		return "", 0, refuse(messages.CodeInvalid, verb, messages.KindContainer, name, "invalid restart policy '%s'", policy)
 	}
-	for _, text := range options.ExposedPorts {
+	if limited {
+		if limit, err = strconv.Atoi(retries); err != nil || policy != "on-failure" {
+			return "", 0, refuse(messages.CodeInvalid, verb, messages.KindContainer, name,
+				"maximum retry count cannot be used with restart policy '%s'", policy)
+		}
+	}
+	return policy, limit, nil
+}
+
+// parsePublished reads "127.0.0.1:8080:80/tcp", "8080:80" or "80".
+func parsePublished(text string) (p published, err error) {
+	front, port := "", text
+	if i := strings.LastIndex(text, ":"); i >= 0 {
+		front, port = text[:i], text[i+1:]
+	}
+	p.name = portName(port)
+	if i := strings.LastIndex(front, ":"); i >= 0 {
+		p.address, front = front[:i], front[i+1:]
+	}
+	p.host, err = strconv.Atoi(cmp.Or(front, "0"))
+	return p, err
+}
+
+func (c *container) expose(ports []string) {
+	for _, text := range ports {
 		name := portName(text)
 		if !slices.ContainsFunc(c.published, func(p published) bool { return p.name == name }) {
 			c.exposed = append(c.exposed, name)
 		}
 	}
+}
+
+// mountAll makes the mounts, sorted; of volumes it returns the names by destination.
+func (c *container) mountAll(list []string) (volumes map[string]string) {
 	volumes = map[string]string{}
-	for _, text := range options.Volumes {
+	for _, text := range list {
 		part := strings.Split(text, ":")
 		if len(part) == 1 {
 			part = []string{"", part[0]}
@@ -352,7 +379,7 @@ func (e *Engine) parse(options ContainerOptions) (c *container, volumes map[stri
 		c.mounts = append(c.mounts, m)
 	}
 	slices.SortFunc(c.mounts, func(a, b mount) int { return strings.Compare(a.destination, b.destination) })
-	return c, volumes, nil
+	return volumes
 }
 
 // program is what the process does.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"maps"
@@ -87,6 +88,12 @@ func (e *Engine) untag(i *image, tag string) Removed {
 	return Removed{Untagged: tag}
 }
 
+// digest is that of the image's manifest in a registry.
+func (i *image) digest() string {
+	sum := sha256.Sum256([]byte("manifest of " + i.id))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
 // layer is what an image is made of; every image has one of its own.
 func (i *image) layer() string {
 	sum := sha256.Sum256([]byte("layer of " + i.id))
@@ -140,6 +147,8 @@ func isHex(s string) bool {
 
 // ImageOptions of an image to import.
 type ImageOptions struct {
+	// ID; empty = one is made.
+	ID string
 	// Tag, e.g. "busybox:latest"; empty = a dangling image.
 	Tag string
 	// Marker is the image's content. Each import makes a new id all the same, as a real import does.
@@ -300,7 +309,7 @@ func (a Archive) Tags() []string { return slices.Clone(a.image.tags) }
 // Options it could have been made with.
 func (a Archive) Options() ImageOptions {
 	i := a.image
-	return ImageOptions{Marker: i.marker, Labels: maps.Clone(i.labels), Architecture: i.architecture, Size: i.size, Config: i.config}
+	return ImageOptions{ID: i.id, Marker: i.marker, Labels: maps.Clone(i.labels), Architecture: i.architecture, Size: i.size, Config: i.config}
 }
 
 // MakeArchive is an archive that somebody else wrote.
@@ -373,7 +382,7 @@ func (e *Engine) Publish(options ImageOptions) (id string) {
 	defer e.mu.Unlock()
 	tag := normalTag(options.Tag)
 	i := &image{
-		id: "sha256:" + e.newID("image"), architecture: "amd64", size: 1_000_000, created: e.now(),
+		id: cmp.Or(options.ID, "sha256:"+e.newID("image")), architecture: "amd64", size: 1_000_000, created: e.now(),
 		marker: options.Marker, labels: maps.Clone(options.Labels), tags: []string{tag}, config: options.Config,
 	}
 	if options.Architecture != "" {
@@ -383,7 +392,7 @@ func (e *Engine) Publish(options ImageOptions) (id string) {
 		i.size = options.Size
 	}
 	a := i.archive()
-	a.image.digests = []string{repository(tag) + "@sha256:" + e.newID("digest")}
+	a.image.digests = []string{repository(tag) + "@" + i.digest()}
 	e.catalogue[tag] = a
 	return i.id
 }

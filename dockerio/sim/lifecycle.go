@@ -175,13 +175,14 @@ func (e *Engine) Rename(ref, name string) error {
 	})
 }
 
-// UpdatePolicy is docker update --restart; on-failure has no limit then.
+// UpdatePolicy is docker update --restart.
 func (e *Engine) UpdatePolicy(ref, policy string) error {
 	return e.onContainer("update", ref, func(c *container) error {
-		if !slices.Contains([]string{"no", "always", "unless-stopped", "on-failure"}, policy) {
-			return refuse(messages.CodeInvalid, "update", messages.KindContainer, c.name, "invalid restart policy '%s'", policy)
+		name, retries, err := parsePolicy("update", c.name, policy)
+		if err != nil {
+			return err
 		}
-		c.policy, c.retries = policy, 0
+		c.policy, c.retries = name, retries
 		e.emitContainer(c, "update", nil)
 		return nil
 	})

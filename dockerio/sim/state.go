@@ -160,15 +160,20 @@ func (e *Engine) changed() {
 	}
 }
 
+// upcoming is closed at the next change. The caller holds the lock.
+func (e *Engine) upcoming() <-chan struct{} {
+	if e.next == nil {
+		e.next = make(chan struct{})
+	}
+	return e.next
+}
+
 // await waits until ready, which is called under the lock; ErrDown when the engine goes down before.
 func (e *Engine) await(ctx context.Context, ready func() bool) error {
 	for {
 		e.mu.Lock()
 		done, down := ready(), e.down
-		if e.next == nil {
-			e.next = make(chan struct{})
-		}
-		next := e.next
+		next := e.upcoming()
 		e.mu.Unlock()
 		switch {
 		case done:
