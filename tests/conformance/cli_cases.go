@@ -211,7 +211,7 @@ volume rm nowhere
 volume rm -f nowhere
 rm -v user
 volume ls -q
-volume prune -f
+~volume prune -f
 volume ls -q`},
 
 	{"prune", `

@@ -103,12 +103,17 @@ func (d *Driver) Inspect(context.Context, vmdriver.Spec) (vmdriver.Observation, 
 	return vmdriver.Observation{Phase: vmdriver.Stopped}, nil
 }
 
-// Create implements [vmdriver.Driver]: it makes the directory.
+// Create implements [vmdriver.Driver]: it makes the directories of the engine and of its socket.
 func (d *Driver) Create(_ context.Context, spec vmdriver.Spec) error {
 	if spec.Backend != "" && spec.Backend != messages.EngineMoby {
 		return messages.NewError(messages.CodeUnsupported, "create", "vm", d.Name(), "this driver cannot run the backend "+spec.Backend)
 	}
-	return failed("create", os.MkdirAll(d.c.Dir, 0o700))
+	for _, dir := range []string{d.c.Dir, filepath.Dir(d.c.Socket)} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return failed("create", err)
+		}
+	}
+	return nil
 }
 
 // Start implements [vmdriver.Driver].

@@ -20,7 +20,7 @@ func config(t *testing.T) Config {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "rddm")
 	require.NoError(t, err)
-	c := Config{Dir: filepath.Join(dir, "simulated"), Socket: filepath.Join(dir, "docker.sock")}
+	c := Config{Dir: filepath.Join(dir, "simulated"), Socket: filepath.Join(dir, "run", "docker.sock")}
 	t.Cleanup(func() {
 		require.NoError(t, New(c).Delete(t.Context()))
 		require.NoError(t, os.RemoveAll(dir))
