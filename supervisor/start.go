@@ -138,7 +138,7 @@ func (r *Rdd) open() (err error) {
 
 func (r *Rdd) startTree(ctx context.Context) error {
 	cfg := r.cfg
-	r.house = kit.NewHouse(kit.HouseConfig{Log: cfg.Log, Hooks: cfg.TestHooks, OnFailed: func(err error) {
+	r.house = kit.NewHouse(kit.HouseConfig{Log: cfg.Log, Hooks: cfg.TestHooks, Lab: kit.LabOf(ctx), OnFailed: func(err error) {
 		select {
 		case r.failed <- err:
 		default:

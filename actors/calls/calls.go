@@ -243,7 +243,7 @@ func (s *Scheduler) start(e *entry) {
 	if deadline == 0 {
 		deadline = Deadline
 	}
-	kit.Go(func() {
+	s.hooks.Go(e.Actor+"#"+e.Name, func() {
 		ctx, cancel := context.WithTimeout(parent, deadline)
 		defer cancel()
 		if !e.Changes && !e.slow {

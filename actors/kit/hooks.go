@@ -12,6 +12,7 @@ import (
 // does nothing.
 type Hooks struct {
 	house *House
+	lab   Lab
 
 	mu    sync.Mutex
 	armed map[string]*hook // by path or path#effect
@@ -23,7 +24,13 @@ type hook struct {
 	left   int // messages still to hit; negative = all
 }
 
-func newHooks(h *House) *Hooks { return &Hooks{house: h, armed: map[string]*hook{}} }
+func newHooks(h *House, l *Lab) *Hooks {
+	hooks := &Hooks{house: h, armed: map[string]*hook{}}
+	if l != nil {
+		hooks.lab = *l
+	}
+	return hooks
+}
 
 // Arm prepares the next r.Count messages (or effects) of the actor to panic or to be delayed; another request for the same
 // actor replaces it. Unless r.NoTrigger or an effect is named, a message is sent that it hits.
@@ -56,15 +63,27 @@ func (h *Hooks) Disarm() {
 // Effect is called where the effect of that name of the actor at path begins, in the goroutine that performs it. It panics or
 // sleeps when such a hook is armed. The caller must recover and deliver Crashed to the actor.
 func (h *Hooks) Effect(path, name string) {
+	if h == nil {
+		return
+	}
+	if h.lab.Effect != nil {
+		h.lab.Effect(path, name)
+	}
+	h.hit(path + "#" + name)
+}
+
+// message is called in the turn of the actor at path, before it gets msg.
+func (h *Hooks) message(path string, msg any) {
 	if h != nil {
-		h.hit(path + "#" + name)
+		h.last(path, msg)
+		h.hit(path)
 	}
 }
 
-// message is called in the turn of the actor at path.
-func (h *Hooks) message(path string) {
-	if h != nil {
-		h.hit(path)
+// last is message for the end of an incarnation: what is armed is for a later message.
+func (h *Hooks) last(path string, msg any) {
+	if h != nil && h.lab.Message != nil {
+		h.lab.Message(path, msg)
 	}
 }
 

@@ -45,6 +45,8 @@ type HouseConfig struct {
 	Jitter func() float64
 	// Hooks turns the test hooks on (House.Hooks is not nil then).
 	Hooks bool
+	// Lab is a test's grip on the house; it turns the hooks on. Default: none.
+	Lab *Lab
 	// OnFailed is called once, off any actor's turn, when an actor of the tree was given up that the house cannot be
 	// without. The house goes on as far as it can; it is for the embedder to stop it.
 	OnFailed func(error)
@@ -92,14 +94,17 @@ func NewHouse(cfg HouseConfig) *House {
 	if h.Log == nil {
 		h.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Lab != nil && cfg.Lab.Jitter != nil {
+		h.Jitter = cfg.Lab.Jitter
+	}
 	if h.Jitter == nil {
 		h.Jitter = rand.Float64
 	}
 	if h.Dispatcher == nil {
 		h.Dispatcher = actor.NewDefaultDispatcher(300)
 	}
-	if cfg.Hooks {
-		h.Hooks = newHooks(h)
+	if cfg.Hooks || cfg.Lab != nil {
+		h.Hooks = newHooks(h, cfg.Lab)
 	}
 	h.Events = NewRecorder(h.Log, cfg.EventsCap)
 	h.Nodes = &Registry{}
@@ -111,7 +116,8 @@ func NewHouse(cfg HouseConfig) *House {
 	h.System.EventStream = eventstream.NewEventStream()
 	h.System.EventStream.Subscribe(h.onDeadLetter)
 	// One Props for all: 10 000s of children must not have 250 B of it each. Who a new shell is, it learns from its path.
-	h.props = actor.PropsFromProducer(func() actor.Actor { return newShell(h) }, actor.WithDispatcher(h.Dispatcher), actor.WithMailbox(newMailbox))
+	h.props = actor.PropsFromProducer(func() actor.Actor { return newShell(h) }, actor.WithDispatcher(h.Dispatcher),
+		actor.WithMailbox(func() actor.Mailbox { return newMailbox(cfg.Lab) }))
 	return h
 }
 

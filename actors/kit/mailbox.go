@@ -12,6 +12,7 @@ import (
 // such messages until the spawn is through.
 type mailbox struct {
 	actor.Mailbox
+	lab  *Lab
 	open atomic.Bool
 
 	mu     sync.Mutex
@@ -19,9 +20,17 @@ type mailbox struct {
 	system []any
 }
 
-func newMailbox() actor.Mailbox { return &mailbox{Mailbox: unbounded()} }
+func newMailbox(l *Lab) actor.Mailbox { return &mailbox{Mailbox: unbounded(), lab: l} }
 
 var unbounded = actor.Unbounded()
+
+// RegisterHandlers implements actor.Mailbox.
+func (m *mailbox) RegisterHandlers(invoker actor.MessageInvoker, d actor.Dispatcher) {
+	if of, ok := invoker.(interface{ Self() *actor.PID }); ok {
+		d = m.lab.dispatcher(of.Self().Id, d)
+	}
+	m.Mailbox.RegisterHandlers(invoker, d)
+}
 
 // PostUserMessage implements actor.Mailbox.
 func (m *mailbox) PostUserMessage(msg any) {

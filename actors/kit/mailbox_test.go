@@ -14,7 +14,7 @@ import (
 // known, nothing may come before Started, and the race detector must have nothing to say.
 func TestTellingAPathThatIsBeingSpawned(t *testing.T) {
 	for i := range 200 {
-		m := newMailbox()
+		m := newMailbox(nil)
 		got := &invoker{}
 		var senders sync.WaitGroup
 		for s := range 4 {

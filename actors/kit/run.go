@@ -87,7 +87,7 @@ func (c *Context) run(ctx context.Context, name string, timeout time.Duration, w
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 	}
 	h.work.begin()
-	Go(func() {
+	h.Hooks.Go(path+"#"+name, func() {
 		defer h.work.finish()
 		defer cancel()
 		defer func() {
@@ -101,8 +101,14 @@ func (c *Context) run(ctx context.Context, name string, timeout time.Duration, w
 }
 
 // Go is the one go statement of package actors, for the scheduler of calls and for Run; an actor uses Run. f must end, and must
-// recover: there is nobody here to tell, so that a panic that leaves f ends the process.
-func Go(f func()) { go f() }
+// recover: there is nobody here to tell, so that a panic that leaves f ends the process. work names it to a test.
+func (h *Hooks) Go(work string, f func()) {
+	if h != nil && h.lab.Spawn != nil {
+		h.lab.Spawn(work, f)
+		return
+	}
+	go f()
+}
 
 // After sends msg to this incarnation after d. Once cancel has returned, in the actor's turn, msg does not come any more.
 // Cancelled by itself when the incarnation ends.

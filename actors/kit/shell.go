@@ -78,11 +78,9 @@ func (s *shell) handle(msg any) {
 	case ready:
 		s.onReady(msg)
 	case nudge:
-		s.c.House.Hooks.message(s.c.Path())
+		s.c.House.Hooks.hit(s.c.Path())
 	default:
-		if s.c.House.Hooks != nil {
-			s.c.House.Hooks.message(s.c.Path())
-		}
+		s.c.House.Hooks.message(s.c.Path(), msg)
 		s.actor.Receive(&s.c, msg)
 	}
 }
@@ -99,7 +97,7 @@ func (s *shell) start(msg *actor.Started) {
 			}
 		}
 	}
-	h.Hooks.message(s.c.Path())
+	h.Hooks.message(s.c.Path(), msg)
 	s.actor.Receive(&s.c, msg)
 	h.Nodes.ready(s.node)
 	if root {
@@ -123,9 +121,7 @@ func (s *shell) stamped(m *stamped) {
 		if s.over {
 			return
 		}
-		if s.c.House.Hooks != nil {
-			s.c.House.Hooks.message(s.c.Path())
-		}
+		s.c.House.Hooks.message(s.c.Path(), msg)
 		s.actor.Receive(&s.c, msg)
 	}
 }
@@ -187,6 +183,7 @@ func (s *shell) last(msg any) {
 				s.record(&f, "on "+nameOf(msg), 0)
 			}
 		}()
+		s.c.House.Hooks.last(s.c.Path(), msg)
 		s.actor.Receive(&s.c, msg)
 	}
 }

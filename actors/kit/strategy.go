@@ -228,7 +228,7 @@ func (s *shell) perform(name string, n *node, e effect, f *Failure) {
 
 func (s *shell) tell(msg any) {
 	if !s.over {
-		s.c.House.Hooks.message(s.c.Path())
+		s.c.House.Hooks.message(s.c.Path(), msg)
 		s.actor.Receive(&s.c, msg)
 	}
 }

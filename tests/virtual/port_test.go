@@ -1,0 +1,153 @@
+package virtual
+
+import (
+	"context"
+	"hash/fnv"
+	"sync"
+	"time"
+
+	"github.com/rdd-desktop/rdd/dockerio"
+	"github.com/rdd-desktop/rdd/messages"
+)
+
+// port is the engine as the house sees it, with what can go wrong between the two: events that come twice, late, or after the next
+// one. And it can make a watcher of the house that is wrong by design, for the suite to catch.
+type port struct {
+	dockerio.Dialer
+	seed uint64
+
+	mu                        sync.Mutex
+	duplicate, delay, reorder bool
+
+	// hostClock: the watcher subscribes from the host's clock on, not from the engine's.
+	hostClock bool
+	// replays: the watcher lists in its first session only; of later ones it reads what the engine has of events since the last one.
+	replays bool
+	known   replayed
+}
+
+// replayed is what a watcher that does not list again believes to know.
+type replayed struct {
+	containers []dockerio.ContainerRow
+	images     []dockerio.ImageRow
+	volumes    []dockerio.Volume
+	listed     bool
+	last       dockerio.Time
+}
+
+func (p *port) set(change func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change()
+}
+
+func (p *port) faithful() { p.set(func() { p.duplicate, p.delay, p.reorder = false, false, false }) }
+
+// Dial implements dockerio.Dialer.
+func (p *port) Dial(ctx context.Context, at messages.Endpoint) (dockerio.Engine, error) {
+	e, err := p.Dialer.Dial(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return &engine{Engine: e, port: p, again: p.replays && p.known.listed}, nil
+}
+
+type engine struct {
+	dockerio.Engine
+	port *port
+	// again: it is not the first session of a watcher that lists only once.
+	again bool
+}
+
+func (e *engine) Events(ctx context.Context, since dockerio.Time) (dockerio.Stream, error) {
+	p := e.port
+	p.mu.Lock()
+	if p.hostClock {
+		since = dockerio.EngineTime(time.Now())
+	}
+	if e.again && !p.known.last.IsZero() {
+		since = p.known.last
+	}
+	p.mu.Unlock()
+	s, err := e.Engine.Events(ctx, since)
+	if err != nil {
+		return nil, err
+	}
+	return &stream{Stream: s, port: p}, nil
+}
+
+// listed gives what the watcher of a later session believes; else it asks, and remembers.
+func listed[T any](e *engine, known *[]T, ask func() ([]T, error)) ([]T, error) {
+	if e.again {
+		e.port.mu.Lock()
+		defer e.port.mu.Unlock()
+		return *known, nil
+	}
+	rows, err := ask()
+	if err == nil {
+		e.port.set(func() { *known, e.port.known.listed = rows, true })
+	}
+	return rows, err
+}
+
+func (e *engine) ListContainers(ctx context.Context) ([]dockerio.ContainerRow, error) {
+	return listed(e, &e.port.known.containers, func() ([]dockerio.ContainerRow, error) { return e.Engine.ListContainers(ctx) })
+}
+
+func (e *engine) ListImages(ctx context.Context) ([]dockerio.ImageRow, error) {
+	return listed(e, &e.port.known.images, func() ([]dockerio.ImageRow, error) { return e.Engine.ListImages(ctx) })
+}
+
+func (e *engine) ListVolumes(ctx context.Context) ([]dockerio.Volume, error) {
+	return listed(e, &e.port.known.volumes, func() ([]dockerio.Volume, error) { return e.Engine.ListVolumes(ctx) })
+}
+
+type stream struct {
+	dockerio.Stream
+	port *port
+	// due comes before anything new.
+	due []dockerio.Event
+}
+
+// Next implements dockerio.Stream.
+func (s *stream) Next() (dockerio.Event, error) {
+	if len(s.due) > 0 {
+		e := s.due[0]
+		s.due = s.due[1:]
+		return e, nil
+	}
+	e, err := s.Stream.Next()
+	if err != nil {
+		return e, err
+	}
+	p := s.port
+	p.mu.Lock()
+	p.known.last = e.Time
+	luck := p.luck(e)
+	duplicate, delay, reorder := p.duplicate && luck%3 == 0, p.delay && luck%5 == 1, p.reorder && luck%4 == 2
+	p.mu.Unlock()
+	if delay {
+		time.Sleep(time.Duration(luck%500) * time.Millisecond)
+	}
+	if duplicate {
+		s.due = append(s.due, e)
+	}
+	if reorder {
+		if after, err := s.Stream.Next(); err == nil {
+			s.due = append(s.due, e)
+			return after, nil
+		}
+	}
+	return e, nil
+}
+
+// luck of an event is chosen by seed, kind, action, name and time, so that it repeats.
+func (p *port) luck(e dockerio.Event) uint64 {
+	h := fnv.New64a()
+	for _, s := range []string{e.Type, e.Action, e.ID, e.Time.String()} {
+		_, _ = h.Write([]byte(s))
+	}
+	return h.Sum64() ^ p.seed*0x9e3779b97f4a7c15
+}

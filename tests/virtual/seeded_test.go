@@ -1,0 +1,128 @@
+package virtual
+
+import (
+	"cmp"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing/synctest"
+	"time"
+
+	"github.com/rdd-desktop/rdd/actors/kit"
+)
+
+// order is who runs when. Under protoactor's own dispatcher that is the Go scheduler's choice; a seeded order repeats exactly.
+type order interface {
+	lab() *kit.Lab
+	// do calls f, which may wait for the house, and returns when it has returned and everything that follows at once has happened.
+	do(f func())
+	// pass lets d go by and everything that follows at once happen.
+	pass(d time.Duration)
+}
+
+// free is protoactor's own dispatcher.
+type free struct{}
+
+func (free) lab() *kit.Lab { return &kit.Lab{} }
+
+func (free) do(f func()) {
+	f()
+	synctest.Wait()
+}
+
+func (free) pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// seeded runs one thing at a time: an actor's turns or a piece of work up to where it waits, chosen by the seed of all that could run,
+// in an order that does not depend on who came first. No two begin at the same moment, so that no two timers end at the same.
+type seeded struct {
+	rng   *rand.Rand // of the one goroutine that calls do and pass
+	wake  chan struct{}
+	steps int
+
+	mu    sync.Mutex
+	ready []job
+}
+
+type job struct {
+	who string
+	run func()
+}
+
+func newSeeded(seed uint64) *seeded {
+	return &seeded{rng: rand.New(rand.NewPCG(seed, 1)), wake: make(chan struct{}, 1)}
+}
+
+func (o *seeded) lab() *kit.Lab {
+	jitter := rand.New(rand.NewPCG(o.rng.Uint64(), 2))
+	var mu sync.Mutex
+	return &kit.Lab{Schedule: o.add, Spawn: o.add, Jitter: func() float64 {
+		mu.Lock()
+		defer mu.Unlock()
+		return jitter.Float64()
+	}}
+}
+
+func (o *seeded) add(who string, run func()) {
+	o.mu.Lock()
+	o.ready = append(o.ready, job{who, run})
+	o.mu.Unlock()
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (o *seeded) next() func() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.ready) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(o.ready, func(a, b job) int { return cmp.Compare(a.who, b.who) })
+	i := o.rng.IntN(len(o.ready))
+	run := o.ready[i].run
+	o.ready = slices.Delete(o.ready, i, i+1)
+	return run
+}
+
+func (o *seeded) do(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	o.until(done)
+}
+
+func (o *seeded) pass(d time.Duration) {
+	over := make(chan struct{})
+	time.AfterFunc(d, func() { close(over) })
+	o.until(over)
+}
+
+// until runs what can run, until over is closed and nothing can run.
+func (o *seeded) until(over <-chan struct{}) {
+	for {
+		synctest.Wait()
+		run := o.next()
+		if run == nil {
+			select {
+			case <-over:
+				return
+			default:
+			}
+			select {
+			case <-over:
+			case <-o.wake:
+			}
+			continue
+		}
+		o.steps++
+		go run()
+		synctest.Wait()
+		time.Sleep(time.Duration(1 + o.rng.IntN(1000)))
+	}
+}
