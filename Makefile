@@ -25,7 +25,7 @@ build: ## bin/rdd, for this machine
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/rdd$(GOEXE) ./cmd/rdd
 
 .PHONY: run
-run: build ## show rdd on the engine at hand (DOCKER_HOST, the current context, or a private dockerd)
+run: build ## show rdd on the engine at hand (DOCKER_HOST, the current context, a private dockerd, or a simulated engine)
 	$(GO) run ./tests/demo bin/rdd$(GOEXE)
 
 .PHONY: setup

@@ -51,6 +51,12 @@ func (t Time) Add(d time.Duration) Time { return Time{t.t.Add(d)} }
 // Skew is engine clock − host clock, for a host time taken at the same moment.
 func (t Time) Skew(host time.Time) time.Duration { return t.t.Sub(host) }
 
+// Unix is the moment in whole seconds since 1970, and UnixNano in nanoseconds, on the engine's clock.
+func (t Time) Unix() int64 { return t.t.Unix() }
+
+// UnixNano is the moment in nanoseconds since 1970, on the engine's clock.
+func (t Time) UnixNano() int64 { return t.t.UnixNano() }
+
 // Since is the text Docker's events API takes: seconds and nine digits of nanoseconds.
 func (t Time) Since() string {
 	if t.IsZero() {
@@ -66,6 +72,20 @@ func (t Time) Status() *metav1.MicroTime {
 	}
 	m := metav1.NewMicroTime(t.t.Truncate(time.Microsecond))
 	return &m
+}
+
+// MarshalText is RFC 3339 with nanoseconds, and nothing when unknown.
+func (t Time) MarshalText() ([]byte, error) {
+	if t.IsZero() {
+		return nil, nil
+	}
+	return []byte(t.String()), nil
+}
+
+// UnmarshalText reads what MarshalText wrote.
+func (t *Time) UnmarshalText(text []byte) error {
+	*t = ParseTime(string(text))
+	return nil
 }
 
 // String is RFC 3339 with nanoseconds, or "unknown".

@@ -15,11 +15,15 @@ import (
 	"github.com/rdd-desktop/rdd/vmdriver"
 	"github.com/rdd-desktop/rdd/vmdriver/external"
 	"github.com/rdd-desktop/rdd/vmdriver/native"
+	"github.com/rdd-desktop/rdd/vmdriver/simulated"
 )
 
 // drivers are those of this build: what has files needs an instance to keep them in.
 func drivers(i *Instance, log *slog.Logger) map[string]vmdriver.Driver {
 	all := map[string]vmdriver.Driver{messages.DriverExternal: external.New(external.Config{})}
+	if i != nil {
+		all[messages.DriverSimulated] = simulated.New(simulated.Config{Dir: i.simulatedDir(), Socket: i.DockerSocket(), Log: log})
+	}
 	if i != nil && runtime.GOOS == "linux" {
 		all[messages.DriverNative] = native.New(native.Config{Dir: i.nativeDir(), RunDir: i.ShortDir(), Socket: i.DockerSocket(), Log: log})
 	}

@@ -83,6 +83,9 @@ func (i Instance) DockerSocket() string { return filepath.Join(i.ShortDir(), "do
 // nativeDir is where the native driver keeps its engine.
 func (i Instance) nativeDir() string { return filepath.Join(i.Dir(), "native") }
 
+// simulatedDir is where the simulated driver keeps its engine.
+func (i Instance) simulatedDir() string { return filepath.Join(i.Dir(), "simulated") }
+
 // Journal is the file of durable intents.
 func (i Instance) Journal() string { return filepath.Join(i.Dir(), "journal.db") }
 

@@ -18,6 +18,8 @@ const Scheme = "sim://"
 const (
 	Version    = "20.10.24"
 	APIVersion = "1.41"
+	// MinAPIVersion is the oldest it takes.
+	MinAPIVersion = "1.12"
 )
 
 // Endpoint is an address for the engine, for code that wants one; Dial does not look at it.
@@ -58,8 +60,6 @@ type client struct {
 	closed sync.Once
 }
 
-var errDown = errors.New("cannot connect to the engine")
-
 // brokenOff is how streams end when the engine dies.
 func brokenOff() error {
 	err := fmt.Errorf("the stream broke off: %w", io.ErrUnexpectedEOF)
@@ -91,7 +91,7 @@ func callError(op, name string, err error) error {
 	}
 	code := messages.CodeUnavailable
 	switch {
-	case errors.Is(err, errDown):
+	case errors.Is(err, ErrDown):
 		code = messages.CodeEngineUnreachable
 	case errors.Is(err, context.DeadlineExceeded):
 		code = messages.CodeTimeout
@@ -104,15 +104,7 @@ func callError(op, name string, err error) error {
 func do[T any](ctx context.Context, c *client, op, name string, mutating bool, f func(e *Engine) (T, error)) (answer T, err error) {
 	e := c.engine
 	var none T
-	e.mu.Lock()
-	e.count(op, name, mutating)
-	human := ""
-	if container := e.containers.get(name); container != nil {
-		human = container.name
-	}
-	before := e.faults.hits(op, name, human, false)
-	e.mu.Unlock()
-
+	human, before := e.arrive(op, name, mutating)
 	if err := ctx.Err(); err != nil {
 		return none, callError(op, name, err)
 	}
@@ -133,7 +125,11 @@ func do[T any](ctx context.Context, c *client, op, name string, mutating bool, f
 				return nil // between the two looks
 			}
 			if e.down {
-				return errDown
+				return ErrDown
+			}
+			if floor := e.faults.floor; floor != "" && op != OpPing {
+				refusal := TooOld(APIVersion, floor)
+				return messages.WrapError(messages.CodeUnavailable, words[op][0], words[op][1], name, refusal)
 			}
 			after = e.faults.hits(op, name, human, true)
 			var err error
@@ -153,7 +149,7 @@ func do[T any](ctx context.Context, c *client, op, name string, mutating bool, f
 	return answer, nil
 }
 
-// thawed waits while the engine is frozen; errDown if it is down.
+// thawed waits while the engine is frozen; ErrDown if it is down.
 func (e *Engine) thawed(ctx context.Context) error {
 	for {
 		e.mu.Lock()
@@ -161,7 +157,7 @@ func (e *Engine) thawed(ctx context.Context) error {
 		e.mu.Unlock()
 		switch {
 		case down:
-			return errDown
+			return ErrDown
 		case !frozen:
 			return nil
 		}
@@ -175,12 +171,16 @@ func (e *Engine) thawed(ctx context.Context) error {
 
 func (c *client) Info(ctx context.Context) (dockerio.Info, error) {
 	return do(ctx, c, OpInfo, "", false, func(e *Engine) (dockerio.Info, error) {
-		info := dockerio.Info{ID: e.id, Name: e.options.Name, Version: Version, APIVersion: APIVersion}
-		if !e.faults.noClock {
-			info.Now = dockerio.EngineTime(e.now())
-		}
-		return info, nil
+		return e.info(), nil
 	})
+}
+
+func (e *Engine) info() dockerio.Info {
+	info := dockerio.Info{ID: e.id, Name: e.options.Name, Version: Version, APIVersion: APIVersion}
+	if !e.faults.noClock {
+		info.Now = dockerio.EngineTime(e.now())
+	}
+	return info
 }
 
 func (c *client) Ping(ctx context.Context) error {
@@ -254,7 +254,8 @@ func (c *client) InspectImage(ctx context.Context, ref string) (dockerio.Image, 
 
 func (c *client) RemoveImage(ctx context.Context, ref string) error {
 	_, err := do(ctx, c, OpRemoveImage, ref, true, func(e *Engine) (struct{}, error) {
-		return struct{}{}, e.removeImage(ref, false)
+		_, err := e.removeImage(ref, false)
+		return struct{}{}, err
 	})
 	return err
 }
@@ -276,7 +277,7 @@ func (c *client) InspectVolume(ctx context.Context, name string) (dockerio.Volum
 		}
 		v := e.volumes.get(name)
 		if v == nil {
-			return dockerio.Volume{}, notFound("inspect", messages.KindVolume, name)
+			return dockerio.Volume{}, noSuchVolume("inspect", name)
 		}
 		return v.inspect(), nil
 	})

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -15,9 +16,20 @@ func (e *Engine) emit(kind, action, id string, attributes map[string]string) {
 	if e.down {
 		return
 	}
-	action, _, _ = strings.Cut(action, ":")
 	event := dockerio.Event{Type: kind, Action: action, ID: id, Attributes: attributes, Time: dockerio.EngineTime(e.now())}
-	if e.faults.swallows(event) {
+	e.faults.announce(event)
+}
+
+// short is an event as the port has it: its action without what follows the colon.
+func short(event dockerio.Event) dockerio.Event {
+	event.Action, _, _ = strings.Cut(event.Action, ":")
+	event.Attributes = maps.Clone(event.Attributes)
+	return event
+}
+
+// tell puts an event into the history and tells those who listen. The caller holds the lock.
+func (e *Engine) tell(event dockerio.Event) {
+	if e.down {
 		return
 	}
 	if len(e.history) >= 2*History {
@@ -70,13 +82,15 @@ type stream struct {
 	ctx    context.Context
 
 	// The rest is guarded by the engine's lock.
-	since  dockerio.Time // to subscribe from, when late
-	late   bool
-	queue  []dockerio.Event
-	over   []*overflow // behind the queue, while their emitters wait
-	err    error
-	muted  bool
-	wakeUp chan struct{}
+	since dockerio.Time // to subscribe from, when late
+	late  bool
+	queue []dockerio.Event
+	over  []*overflow // behind the queue, while their emitters wait
+	err   error
+	muted bool
+	// finished: it ends when the queue is empty.
+	finished bool
+	wakeUp   chan struct{}
 }
 
 // overflow is an event for which a slow reader's buffer has no room; its emitter waits a while.
@@ -157,6 +171,35 @@ func (e *Engine) stall(waiting []*overflow) {
 
 // Next implements dockerio.Stream.
 func (s *stream) Next() (dockerio.Event, error) {
+	event, err := s.next()
+	return short(event), err
+}
+
+// Watch is a subscription to events as the HTTP API tells them: actions come whole ("health_status: healthy").
+type Watch struct{ stream *stream }
+
+// Events subscribes to what happens from since on, as [dockerio.System] has it.
+func (e *Engine) Events(ctx context.Context, since dockerio.Time) Watch {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return Watch{e.subscribe(ctx, since)}
+}
+
+// Next is the next event; the errors are those of a [dockerio.Stream].
+func (w Watch) Next() (dockerio.Event, error) { return w.stream.next() }
+
+// Close ends the subscription.
+func (w Watch) Close() { _ = w.stream.Close() }
+
+// Finish ends the subscription with io.EOF once what is queued was read.
+func (w Watch) Finish() {
+	w.stream.engine.mu.Lock()
+	defer w.stream.engine.mu.Unlock()
+	w.stream.finished = true
+	w.stream.signal()
+}
+
+func (s *stream) next() (dockerio.Event, error) {
 	for {
 		event, ok, err := s.take()
 		if ok || err != nil {
@@ -187,7 +230,11 @@ func (s *stream) take() (event dockerio.Event, ok bool, err error) {
 		s.replay()
 	}
 	if len(s.queue) == 0 {
-		return event, false, nil
+		if s.finished {
+			s.end(io.EOF)
+			err = s.err
+		}
+		return event, false, err
 	}
 	event = s.queue[0]
 	s.queue[0] = dockerio.Event{}
@@ -200,7 +247,6 @@ func (s *stream) take() (event dockerio.Event, ok bool, err error) {
 	if len(s.queue) > 0 {
 		s.signal()
 	}
-	event.Attributes = maps.Clone(event.Attributes)
 	return event, true, nil
 }
 
@@ -254,7 +300,7 @@ func (e *Engine) EventLog() []dockerio.Event {
 	defer e.mu.Unlock()
 	list := slices.Clone(e.history[max(0, len(e.history)-History):])
 	for i := range list {
-		list[i].Attributes = maps.Clone(list[i].Attributes)
+		list[i] = short(list[i])
 	}
 	return list
 }

@@ -36,7 +36,8 @@ func Example() {
 	world.Faults().Fail(sim.OpInspectContainer, "web", 1, broken)
 	_, err := client.InspectContainer(ctx, id)
 	fmt.Println(err)
-	fmt.Println(client.RemoveVolume(ctx, "data"))
+	err = client.RemoveVolume(ctx, "data")
+	fmt.Println(messages.ClassOf(err))
 
 	// Output:
 	// volume create
@@ -49,5 +50,5 @@ func Example() {
 	// volume unmount
 	// web exited 3
 	// inspect container "web": broken
-	// remove volume "data": in use by container web
+	// Conflict
 }

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/rdd-desktop/rdd/dockerio"
 )
 
 // Names of the port's methods, as faults and counters know them.
@@ -26,6 +24,34 @@ const (
 	OpListVolumes      = "ListVolumes"
 	OpInspectVolume    = "InspectVolume"
 	OpRemoveVolume     = "RemoveVolume"
+)
+
+// Names of further calls, which only the HTTP API has.
+const (
+	OpCreateContainer  = "CreateContainer"
+	OpStartContainer   = "StartContainer"
+	OpStopContainer    = "StopContainer"
+	OpKillContainer    = "KillContainer"
+	OpRestartContainer = "RestartContainer"
+	OpPauseContainer   = "PauseContainer"
+	OpUnpauseContainer = "UnpauseContainer"
+	OpRenameContainer  = "RenameContainer"
+	OpUpdateContainer  = "UpdateContainer"
+	OpAttach           = "Attach"
+	OpLogs             = "Logs"
+	OpWait             = "Wait"
+	OpPruneContainers  = "PruneContainers"
+	OpPull             = "Pull"
+	OpImport           = "Import"
+	OpLoad             = "Load"
+	OpSave             = "Save"
+	OpTag              = "Tag"
+	OpPruneImages      = "PruneImages"
+	OpCreateVolume     = "CreateVolume"
+	OpPruneVolumes     = "PruneVolumes"
+	OpVersion          = "Version"
+	OpDiskUsage        = "DiskUsage"
+	OpNetworks         = "Networks"
 )
 
 // Rule is one fault of calls. What it does happens in this order: wait, hang, panic, fail.
@@ -46,6 +72,10 @@ type Rule struct {
 	Panic any
 	// Err is the call's result.
 	Err error
+	// Corrupt is the call's answer. With After, the call has its effect.
+	Corrupt Corruption
+	// Share of the calls that it hits, chosen by a hash of (seed, op, name, time); 0 = all.
+	Share float64
 }
 
 // Faults is the script of what goes wrong; it can be changed at any time. Each method that adds a fault returns the function
@@ -55,7 +85,9 @@ type Faults struct {
 
 	// The rest is guarded by the engine's lock.
 	rules   []*rule
-	drops   []*func(dockerio.Event) bool
+	events  []*EventFault
+	held    []func() // events that wait for another one
+	floor   string
 	silent  bool
 	late    bool
 	noClock bool
@@ -110,21 +142,14 @@ func (f *Faults) LoseAnswer(op, name string, n int, err error) (undo func()) {
 	return f.Add(Rule{Op: op, Name: name, Times: n, Err: err, After: true})
 }
 
+// Corrupt lets the next n calls have their effect and give an answer that cannot be read; n = 0: all.
+func (f *Faults) Corrupt(op, name string, n int, how Corruption) (undo func()) {
+	return f.Add(Rule{Op: op, Name: name, Times: n, Corrupt: how, After: true})
+}
+
 // PanicOn lets calls panic in the caller.
 func (f *Faults) PanicOn(op, name string) (undo func()) {
 	return f.Add(Rule{Op: op, Name: name, Panic: fmt.Sprintf("sim: panic on %s %q", op, name)})
-}
-
-// DropEvents loses events that match: they reach neither streams nor the history. match must not call the engine.
-func (f *Faults) DropEvents(match func(dockerio.Event) bool) (undo func()) {
-	f.engine.mu.Lock()
-	defer f.engine.mu.Unlock()
-	f.drops = append(f.drops, &match)
-	return func() {
-		f.engine.mu.Lock()
-		defer f.engine.mu.Unlock()
-		f.drops = slices.DeleteFunc(f.drops, func(d *func(dockerio.Event) bool) bool { return d == &match })
-	}
 }
 
 // StopEvents loses all events, for present and future subscriptions, while calls are answered.
@@ -175,7 +200,7 @@ func (f *Faults) Clear() {
 		for len(f.rules) > 0 {
 			f.remove(f.rules[0])
 		}
-		f.drops, f.silent, f.late, f.noClock = nil, false, false, false
+		f.events, f.silent, f.late, f.noClock, f.floor = nil, false, false, false, ""
 	})
 }
 
@@ -192,22 +217,13 @@ func (f *Faults) set(change func()) {
 	change()
 }
 
-// swallows reports whether an event gets lost; the caller holds the lock.
-func (f *Faults) swallows(event dockerio.Event) bool {
-	lose := f.silent
-	for _, match := range f.drops {
-		lose = lose || (*match)(event)
-	}
-	if lose {
-		f.dropped++
-	}
-	return lose
-}
-
 // hits takes the rules for a call, using them up; the caller holds the lock.
 func (f *Faults) hits(op, name, human string, after bool) (hits []*rule) {
 	for _, r := range slices.Clone(f.rules) {
 		if r.spent || r.After != after || r.Op != "" && r.Op != op || r.Name != "" && r.Name != name && r.Name != human {
+			continue
+		}
+		if !f.chance(r.Share, op, name, f.engine.options.Clock().UTC().String()) {
 			continue
 		}
 		hits = append(hits, r)
@@ -246,6 +262,9 @@ func (e *Engine) suffer(ctx context.Context, hits []*rule) error {
 		if r.Err != nil {
 			return r.Err
 		}
+		if r.Corrupt != "" {
+			return r.Corrupt
+		}
 	}
 	return nil
 }
@@ -257,7 +276,7 @@ func (e *Engine) wait(ctx context.Context, due <-chan time.Time, undone <-chan s
 		down, life := e.down, e.life
 		e.mu.Unlock()
 		if down {
-			return errDown
+			return ErrDown
 		}
 		select {
 		case <-due:

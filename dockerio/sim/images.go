@@ -1,6 +1,9 @@
 package sim
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"maps"
 	"slices"
 	"strings"
@@ -16,6 +19,7 @@ type image struct {
 	digests      []string
 	labels       map[string]string
 	architecture string
+	config       ImageConfig
 	marker       string
 	size         int64
 	created      time.Time
@@ -49,8 +53,11 @@ func (e *Engine) newImage(now time.Time) *image {
 	return i
 }
 
-// normalTag adds the default tag.
+// normalTag adds the default tag, and drops what stands for Docker's own registry.
 func normalTag(ref string) string {
+	if rest, ok := strings.CutPrefix(ref, "docker.io/"); ok {
+		ref = strings.TrimPrefix(rest, "library/")
+	}
 	if strings.Contains(ref, "@") || strings.LastIndex(ref, ":") > strings.LastIndex(ref, "/") {
 		return ref
 	}
@@ -71,18 +78,38 @@ func (e *Engine) setTag(i *image, tag string) {
 	slices.Sort(i.tags)
 }
 
-func (e *Engine) untag(i *image, tag string) {
+// Removed is what became of an image: one of its references went, or it was deleted.
+type Removed struct{ Untagged, Deleted string }
+
+func (e *Engine) untag(i *image, tag string) Removed {
 	delete(e.tags, tag)
 	i.tags = slices.DeleteFunc(i.tags, func(t string) bool { return t == tag })
 	e.emitImage("untag", i.id, i.id, i.labels)
+	return Removed{Untagged: tag}
 }
 
-func (e *Engine) deleteImage(i *image) {
+// digest is that of the image's manifest in a registry.
+func (i *image) digest() string {
+	sum := sha256.Sum256([]byte("manifest of " + i.id))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// layer is what an image is made of; every image has one of its own.
+func (i *image) layer() string {
+	sum := sha256.Sum256([]byte("layer of " + i.id))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+func (e *Engine) deleteImage(i *image) []Removed {
 	for _, tag := range i.tags {
 		delete(e.tags, tag)
 	}
 	e.images.remove(i.id)
 	e.emitImage("delete", i.id, i.id, i.labels)
+	if len(i.users) > 0 {
+		return []Removed{{Deleted: i.id}} // its layer goes with its containers
+	}
+	return []Removed{{Deleted: i.id}, {Deleted: i.layer()}}
 }
 
 // findImage resolves a reference or an id; byID tells which it was.
@@ -111,7 +138,7 @@ func (e *Engine) findImage(verb, ref string) (i *image, byID bool, err error) {
 			}
 		}
 	}
-	return nil, false, notFound(verb, messages.KindImage, ref)
+	return nil, false, noSuchImage(verb, ref)
 }
 
 func isHex(s string) bool {
@@ -120,6 +147,8 @@ func isHex(s string) bool {
 
 // ImageOptions of an image to import.
 type ImageOptions struct {
+	// ID; empty = one is made.
+	ID string
 	// Tag, e.g. "busybox:latest"; empty = a dangling image.
 	Tag string
 	// Marker is the image's content. Each import makes a new id all the same, as a real import does.
@@ -127,6 +156,19 @@ type ImageOptions struct {
 	Labels       map[string]string
 	Architecture string // default "amd64"
 	Size         int64  // default 1 MB
+	Config       ImageConfig
+}
+
+// ImageConfig is what containers of an image begin with.
+type ImageConfig struct {
+	Cmd          []string            `json:",omitempty"`
+	Entrypoint   []string            `json:",omitempty"`
+	Env          []string            `json:",omitempty"`
+	WorkingDir   string              `json:",omitempty"`
+	User         string              `json:",omitempty"`
+	StopSignal   string              `json:",omitempty"`
+	ExposedPorts map[string]struct{} `json:",omitempty"`
+	Volumes      map[string]struct{} `json:",omitempty"`
 }
 
 // Import is docker import: a new image under tag, which it takes from any other.
@@ -156,7 +198,7 @@ func (e *Engine) Build(options ImageOptions) (id string, err error) {
 
 func (e *Engine) makeImage(options ImageOptions) *image {
 	i := e.newImage(e.now())
-	i.marker, i.labels = options.Marker, maps.Clone(options.Labels)
+	i.marker, i.labels, i.config = options.Marker, maps.Clone(options.Labels), options.Config
 	if options.Architecture != "" {
 		i.architecture = options.Architecture
 	}
@@ -189,13 +231,26 @@ func (e *Engine) Tag(ref, tag string) error {
 
 // Rmi is docker rmi.
 func (e *Engine) Rmi(ref string, force bool) error {
-	return e.change(func() error { return e.removeImage(ref, force) })
+	_, err := e.RemoveImage(ref, force)
+	return err
 }
 
-func (e *Engine) removeImage(ref string, force bool) error {
+// RemoveImage is Rmi, and tells what went.
+func (e *Engine) RemoveImage(ref string, force bool) (removed []Removed, err error) {
+	err = e.change(func() error {
+		removed, err = e.removeImage(ref, force)
+		return err
+	})
+	return removed, err
+}
+
+func (e *Engine) removeImage(ref string, force bool) (removed []Removed, err error) {
 	i, byID, err := e.findImage("remove", ref)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	busy := func(format string, args ...any) ([]Removed, error) {
+		return nil, refuse(messages.CodeInUse, "remove", messages.KindImage, ref, "conflict: unable to "+format, args...)
 	}
 	running := map[*container]struct{}{}
 	for c := range i.users {
@@ -206,28 +261,39 @@ func (e *Engine) removeImage(ref string, force bool) error {
 	if byID {
 		switch {
 		case len(running) > 0:
-			return inUse("remove", messages.KindImage, ref, running)
+			return busy("delete %s (cannot be forced) - image is being used by running container %s", shortID(i.id), shortID(anyOf(running).id))
 		case !force && len(i.users) > 0:
-			return inUse("remove", messages.KindImage, ref, i.users)
+			return busy("delete %s (must be forced) - image is being used by stopped container %s", shortID(i.id), shortID(anyOf(i.users).id))
 		case !force && len(i.tags) > 1:
-			why := "several tags name it: " + strings.Join(i.tags, ", ")
-			return messages.NewError(messages.CodeConflict, "remove", messages.KindImage, ref, why)
+			return nil, refuse(messages.CodeConflict, "remove", messages.KindImage, ref,
+				"conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories", shortID(i.id))
 		}
-		for _, tag := range slices.Clone(i.tags) {
-			e.untag(i, tag)
-		}
-		e.deleteImage(i)
-		return nil
+		return e.discard(i), nil
 	}
 	if !force && len(i.tags) == 1 && len(i.users) > 0 {
-		return inUse("remove", messages.KindImage, ref, i.users)
+		return busy("remove repository reference %q (must force) - container %s is using its referenced image %s",
+			ref, shortID(anyOf(i.users).id), shortID(i.id))
 	}
-	e.untag(i, normalTag(ref))
+	removed = append(removed, e.untag(i, normalTag(ref)))
 	if len(i.tags) == 0 && len(running) == 0 { // by force, stopped containers keep nothing
-		e.deleteImage(i)
+		removed = append(removed, e.deleteImage(i)...)
 	}
-	return nil
+	return removed, nil
 }
+
+// discard takes an image's tags away and deletes it.
+func (e *Engine) discard(i *image) (removed []Removed) {
+	for _, tag := range slices.Clone(i.tags) {
+		removed = append(removed, e.untag(i, tag))
+	}
+	for _, digest := range i.digests {
+		removed = append(removed, Removed{Untagged: digest})
+	}
+	return append(removed, e.deleteImage(i)...)
+}
+
+// shortID is an id as people see it.
+func shortID(id string) string { return strings.TrimPrefix(id, "sha256:")[:12] }
 
 // Archive is an image as docker save writes it.
 type Archive struct {
@@ -236,6 +302,22 @@ type Archive struct {
 
 // ID of the image in the archive.
 func (a Archive) ID() string { return a.image.id }
+
+// Tags it brings.
+func (a Archive) Tags() []string { return slices.Clone(a.image.tags) }
+
+// Options it could have been made with.
+func (a Archive) Options() ImageOptions {
+	i := a.image
+	return ImageOptions{ID: i.id, Marker: i.marker, Labels: maps.Clone(i.labels), Architecture: i.architecture, Size: i.size, Config: i.config}
+}
+
+// MakeArchive is an archive that somebody else wrote.
+func MakeArchive(id string, tags []string, o ImageOptions) Archive {
+	a := Archive{image: image{id: id, tags: slices.Clone(tags), labels: o.Labels, architecture: o.Architecture, marker: o.Marker, size: o.Size, config: o.Config}}
+	slices.Sort(a.image.tags)
+	return a
+}
 
 func (i *image) archive() Archive {
 	a := Archive{image: *i}
@@ -300,8 +382,8 @@ func (e *Engine) Publish(options ImageOptions) (id string) {
 	defer e.mu.Unlock()
 	tag := normalTag(options.Tag)
 	i := &image{
-		id: "sha256:" + e.newID("image"), architecture: "amd64", size: 1_000_000, created: e.now(),
-		marker: options.Marker, labels: maps.Clone(options.Labels), tags: []string{tag},
+		id: cmp.Or(options.ID, "sha256:"+e.newID("image")), architecture: "amd64", size: 1_000_000, created: e.now(),
+		marker: options.Marker, labels: maps.Clone(options.Labels), tags: []string{tag}, config: options.Config,
 	}
 	if options.Architecture != "" {
 		i.architecture = options.Architecture
@@ -310,7 +392,7 @@ func (e *Engine) Publish(options ImageOptions) (id string) {
 		i.size = options.Size
 	}
 	a := i.archive()
-	a.image.digests = []string{repository(tag) + "@sha256:" + e.newID("digest")}
+	a.image.digests = []string{repository(tag) + "@" + i.digest()}
 	e.catalogue[tag] = a
 	return i.id
 }
@@ -320,8 +402,16 @@ func (e *Engine) Pull(ref string) (id string, err error) {
 	err = e.change(func() error {
 		tag := normalTag(ref)
 		a, ok := e.catalogue[tag]
-		if !ok {
-			return notFound("pull", messages.KindImage, tag)
+		host, _, hosted := strings.Cut(tag, "/")
+		switch {
+		case ok:
+		case hosted && strings.ContainsAny(host, ".:"):
+			return refuse(messages.CodeUnavailable, "pull", messages.KindImage, tag,
+				"Get \"http://%s/v2/\": dial tcp %s: connect: connection refused", host, host)
+		default:
+			return refuse(messages.CodeNotFound, "pull", messages.KindImage, tag,
+				"pull access denied for %s, repository does not exist or may require 'docker login': denied: requested access to the resource is denied",
+				repository(tag))
 		}
 		i := e.place(a)
 		for _, digest := range a.image.digests {
@@ -337,24 +427,28 @@ func (e *Engine) Pull(ref string) (id string, err error) {
 	return id, err
 }
 
+// Pick chooses objects by labels and time of creation; a nil one chooses all.
+type Pick func(labels map[string]string, created dockerio.Time) bool
+
+func (p Pick) takes(labels map[string]string, created time.Time) bool {
+	return p == nil || p(labels, dockerio.EngineTime(created))
+}
+
 // ImagePrune is docker image prune: dangling images without a container go; with all, tagged ones too.
-func (e *Engine) ImagePrune(all bool) (removed []string) {
+func (e *Engine) ImagePrune(all bool, pick Pick) (removed []Removed, reclaimed int64) {
 	_ = e.change(func() error {
 		var list []*image
 		for i := range e.images.all() {
-			if len(i.users) == 0 && (all || len(i.tags) == 0) {
+			if len(i.users) == 0 && (all || len(i.tags) == 0) && pick.takes(i.labels, i.created) {
 				list = append(list, i)
 			}
 		}
 		for _, i := range list {
-			for _, tag := range slices.Clone(i.tags) {
-				e.untag(i, tag)
-			}
-			e.deleteImage(i)
-			removed = append(removed, i.id)
+			removed = append(removed, e.discard(i)...)
+			reclaimed += i.size
 		}
 		e.emitPrune(dockerio.TypeImage)
 		return nil
 	})
-	return removed
+	return removed, reclaimed
 }

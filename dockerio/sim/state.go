@@ -1,11 +1,11 @@
 package sim
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -57,6 +57,7 @@ type Engine struct {
 	frozen bool
 	closed bool
 	life   chan struct{} // closed and replaced whenever the fields above change
+	next   chan struct{} // closed at the next change of the world; nil while nobody waits
 
 	containers table[container]
 	names      map[string]*container
@@ -144,10 +145,48 @@ func (e *Engine) change(f func() error) error {
 		err := f()
 		waiting := e.waiting
 		e.waiting = nil
+		e.changed()
 		return waiting, err
 	}()
 	e.stall(waiting)
 	return err
+}
+
+// changed wakes those who wait for a change. The caller holds the lock.
+func (e *Engine) changed() {
+	if e.next != nil {
+		close(e.next)
+		e.next = nil
+	}
+}
+
+// upcoming is closed at the next change. The caller holds the lock.
+func (e *Engine) upcoming() <-chan struct{} {
+	if e.next == nil {
+		e.next = make(chan struct{})
+	}
+	return e.next
+}
+
+// await waits until ready, which is called under the lock; ErrDown when the engine goes down before.
+func (e *Engine) await(ctx context.Context, ready func() bool) error {
+	for {
+		e.mu.Lock()
+		done, down := ready(), e.down
+		next := e.upcoming()
+		e.mu.Unlock()
+		switch {
+		case done:
+			return nil
+		case down:
+			return ErrDown
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // after has f change the world in d, unless the engine is closed then.
@@ -182,6 +221,7 @@ func (e *Engine) Now() dockerio.Time {
 func (e *Engine) lifeChanged() {
 	close(e.life)
 	e.life = make(chan struct{})
+	e.changed()
 	for _, s := range e.streams {
 		s.signal()
 	}
@@ -316,11 +356,11 @@ func (e *Engine) Populate(containers, images, volumes int) error {
 			i := madeImages[n%len(madeImages)]
 			c := &container{
 				id: e.newID("container"), name: fmt.Sprintf("c%06d", base+n), image: i, imageName: i.tags[0],
-				path: "sleep", args: populateArgs, policy: "no", created: now,
+				path: "sleep", args: populateArgs, policy: "no", created: now, program: populateProgram, stopSignal: sigTerm,
 				running: true, connected: true, started: now, since: e.options.Clock(),
 			}
 			if _, taken := e.names[c.name]; taken {
-				return nameTaken("populate", c.name)
+				return e.nameTaken("populate", c.name)
 			}
 			e.pid++
 			e.address++
@@ -338,117 +378,10 @@ func (e *Engine) Populate(containers, images, volumes int) error {
 	})
 }
 
-var populateArgs = []string{"1000000"}
-
-// table keeps objects by key and in the order they came.
-type table[T any] struct {
-	byKey map[string]*slot[T]
-	order []*slot[T] // nil where one was removed
-	holes int
-}
-
-type slot[T any] struct {
-	value    *T
-	position int
-}
-
-func (t *table[T]) len() int { return len(t.byKey) }
-
-func (t *table[T]) get(key string) *T {
-	if s := t.byKey[key]; s != nil {
-		return s.value
-	}
-	return nil
-}
-
-func (t *table[T]) put(key string, value *T) {
-	if t.byKey == nil {
-		t.byKey = map[string]*slot[T]{}
-	}
-	s := &slot[T]{value, len(t.order)}
-	t.byKey[key] = s
-	t.order = append(t.order, s)
-}
-
-func (t *table[T]) remove(key string) {
-	s := t.byKey[key]
-	if s == nil {
-		return
-	}
-	delete(t.byKey, key)
-	t.order[s.position] = nil
-	if t.holes++; t.holes <= len(t.order)/2 {
-		return
-	}
-	t.order = slices.DeleteFunc(t.order, func(s *slot[T]) bool { return s == nil })
-	t.holes = 0
-	for i, s := range t.order {
-		s.position = i
-	}
-}
-
-// all is the objects, oldest first. Objects may be removed meanwhile only through collect.
-func (t *table[T]) all() iter.Seq[*T] {
-	return func(yield func(*T) bool) {
-		for _, s := range t.order {
-			if s != nil && !yield(s.value) {
-				return
-			}
-		}
-	}
-}
-
-// newest is all, newest first.
-func (t *table[T]) newest() iter.Seq[*T] {
-	return func(yield func(*T) bool) {
-		for _, s := range slices.Backward(t.order) {
-			if s != nil && !yield(s.value) {
-				return
-			}
-		}
-	}
-}
-
-// byPrefix finds the one object whose key begins with prefix.
-func (t *table[T]) byPrefix(prefix string) (found *T, ambiguous bool) {
-	for key, s := range t.byKey {
-		if strings.HasPrefix(key, prefix) {
-			if found != nil {
-				return nil, true
-			}
-			found = s.value
-		}
-	}
-	return found, false
-}
-
-// inUse is the refusal to remove what containers use.
-func inUse(verb, kind, name string, users map[*container]struct{}) error {
-	list := make([]string, 0, len(users))
-	for c := range users {
-		list = append(list, c.name)
-	}
-	slices.Sort(list)
-	word := "container "
-	if len(list) > 1 {
-		word = "containers "
-	}
-	text := strings.Join(list[:min(len(list), 10)], ", ")
-	if len(list) > 10 {
-		text += ", ..."
-	}
-	err := messages.NewError(messages.CodeInUse, verb, kind, name, "in use by "+word+text)
-	err.Details = map[string]string{"users": strings.Join(list, ",")}
-	return err
-}
-
-func notFound(verb, kind, name string) error {
-	return messages.NewError(messages.CodeNotFound, verb, kind, name, "the engine has none")
-}
-
-func nameTaken(verb, name string) error {
-	return messages.NewError(messages.CodeAlreadyExists, verb, messages.KindContainer, name, "the name is in use by another container")
-}
+var (
+	populateArgs    = []string{"1000000"}
+	populateProgram = ContainerOptions{}.program()
+)
 
 // filled makes nil of an empty slice, as the port's other adapter does.
 func filled[S ~[]E, E any](s S) S {

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/rdd-desktop/rdd/dockerio"
@@ -68,6 +69,14 @@ func (e *Engine) ensureVolume(options VolumeOptions) *volume {
 	return v
 }
 
+// Anonymous tells whether a volume was made without a name.
+func (e *Engine) Anonymous(name string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	v := e.volumes.get(name)
+	return v != nil && v.anonymous
+}
+
 // VolumeRm is docker volume rm.
 func (e *Engine) VolumeRm(name string) error {
 	return e.change(func() error { return e.removeVolume(name) })
@@ -79,10 +88,10 @@ func (e *Engine) removeVolume(name string) error {
 	}
 	v := e.volumes.get(name)
 	if v == nil {
-		return notFound("remove", messages.KindVolume, name)
+		return noSuchVolume("remove", name)
 	}
 	if len(v.users) > 0 {
-		return inUse("remove", messages.KindVolume, name, v.users)
+		return refuse(messages.CodeInUse, "remove", messages.KindVolume, name, "remove %s: volume is in use - [%s]", name, strings.Join(idsOf(v.users), ", "))
 	}
 	e.volumes.remove(name)
 	e.emitVolume(v, "destroy", nil)
@@ -90,10 +99,10 @@ func (e *Engine) removeVolume(name string) error {
 }
 
 // VolumePrune is docker volume prune: every volume without a container goes. One prune event, no destroy.
-func (e *Engine) VolumePrune() (removed []string) {
+func (e *Engine) VolumePrune(pick Pick) (removed []string) {
 	_ = e.change(func() error {
 		for v := range e.volumes.all() {
-			if len(v.users) == 0 {
+			if len(v.users) == 0 && pick.takes(v.labels, v.created) {
 				removed = append(removed, v.name)
 			}
 		}
@@ -111,7 +120,7 @@ func (e *Engine) VolumeTouch(name string) error {
 	return e.change(func() error {
 		v := e.volumes.get(name)
 		if v == nil {
-			return notFound("touch", messages.KindVolume, name)
+			return noSuchVolume("touch", name)
 		}
 		v.created = e.now()
 		return nil

@@ -15,7 +15,7 @@ import (
 )
 
 // DockerWorld is the [World] of a real engine: the docker command, as a user runs it.
-type DockerWorld struct{ Engine *enginetest.Engine }
+type DockerWorld struct{ Engine *enginetest.Client }
 
 var _ World = DockerWorld{}
 

@@ -27,7 +27,7 @@ func open(t *testing.T) conformance.Fixture {
 		require.NoError(t, engine.Close())
 		goleak.VerifyNone(t, leaks)
 	})
-	return conformance.Fixture{Engine: engine, World: conformance.DockerWorld{Engine: real}}
+	return conformance.Fixture{Engine: engine, World: conformance.DockerWorld{Engine: &real.Client}}
 }
 
 func TestMoby_Conformance(t *testing.T) { conformance.Run(t, open) }

@@ -53,7 +53,7 @@ func (w simWorld) Load(t testing.TB, ref string) {
 	require.NoError(t, err)
 }
 
-func (w simWorld) PruneImages(testing.TB) { w.engine.ImagePrune(false) }
+func (w simWorld) PruneImages(testing.TB) { w.engine.ImagePrune(false, nil) }
 
 func (w simWorld) Create(t testing.TB, o conformance.Container) string {
 	t.Helper()
@@ -124,7 +124,7 @@ func (w simWorld) Remove(t testing.TB, id string) {
 	require.NoError(t, w.engine.Rm(id, true))
 }
 
-func (w simWorld) PruneContainers(testing.TB) { w.engine.ContainerPrune() }
+func (w simWorld) PruneContainers(testing.TB) { w.engine.ContainerPrune(nil) }
 
 func (w simWorld) CreateVolume(t testing.TB, name string, labels map[string]string) {
 	t.Helper()
@@ -137,4 +137,4 @@ func (w simWorld) RemoveVolume(t testing.TB, name string) {
 	require.NoError(t, w.engine.VolumeRm(name))
 }
 
-func (w simWorld) PruneVolumes(testing.TB) { w.engine.VolumePrune() }
+func (w simWorld) PruneVolumes(testing.TB) { w.engine.VolumePrune(nil) }

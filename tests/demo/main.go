@@ -2,8 +2,8 @@
 // and ends everything it started.
 //
 // The engine is the first of: DOCKER_HOST; the docker CLI's current context (or /var/run/docker.sock), if an engine answers there;
-// a dockerd that rdd runs itself (driver native), with a few containers, all of which is removed at the end. With a terminal the
-// demo then follows the containers until Ctrl-C; without one it ends.
+// a dockerd that rdd runs itself (driver native), with a few containers, all of which is removed at the end; where no dockerd can run,
+// a simulated engine, which the demo says. With a terminal the demo then follows the containers until Ctrl-C; without one it ends.
 //
 // Usage: demo RDD-BINARY
 package main
@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -23,6 +24,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/rdd-desktop/rdd/messages"
 	"github.com/rdd-desktop/rdd/tests/enginetest"
 )
 
@@ -65,7 +67,7 @@ func show(ctx context.Context, binary string) (err error) {
 	if err != nil {
 		return err
 	}
-	host, err := engine(ctx)
+	host, driver, err := engine(ctx)
 	if err != nil {
 		return err
 	}
@@ -98,7 +100,7 @@ func show(ctx context.Context, binary string) (err error) {
 		err = cleanup(err, rdd(ctx, "svc", end))
 	}()
 	if own {
-		host, err = runOne(ctx, rdd, binary, instance)
+		host, err = runOne(ctx, rdd, binary, instance, driver)
 	} else {
 		err = attach(ctx, rdd, host)
 	}
@@ -139,8 +141,8 @@ func attach(ctx context.Context, rdd runner, host string) error {
 }
 
 // runOne makes rdd run an engine of its own, and gives it something to show.
-func runOne(ctx context.Context, rdd runner, binary, instance string) (host string, err error) {
-	if err := rdd(ctx, "set", "virtualMachine.driver=native", "running=true", "--timeout", "1m"); err != nil {
+func runOne(ctx context.Context, rdd runner, binary, instance, driver string) (host string, err error) {
+	if err := rdd(ctx, "set", "virtualMachine.driver="+driver, "running=true", "--timeout", "1m"); err != nil {
 		return "", err
 	}
 	out, err := exec.CommandContext(ctx, binary, "--instance", instance, "svc", "paths", "docker_socket").Output()
@@ -148,31 +150,36 @@ func runOne(ctx context.Context, rdd runner, binary, instance string) (host stri
 		return "", fmt.Errorf("rdd svc paths: %w", err)
 	}
 	socket := strings.TrimSpace(string(out))
-	return "unix://" + socket, furnish(ctx, enginetest.At(socket, filepath.Dir(socket)))
+	client := enginetest.At(socket, filepath.Dir(socket))
+	if driver == messages.DriverSimulated {
+		return client.Host(), furnishSimulated(ctx, client)
+	}
+	return client.Host(), furnish(ctx, client)
 }
 
-// engine looks for an engine and says which; "" = there is none, and rdd can run one of its own.
-func engine(ctx context.Context) (host string, err error) {
+// engine looks for an engine and says which; "" = there is none, and rdd can run one of its own with that driver.
+func engine(ctx context.Context) (host, driver string, err error) {
 	if host := os.Getenv("DOCKER_HOST"); host != "" {
 		if err := answers(ctx, host); err != nil {
-			return "", fmt.Errorf("DOCKER_HOST is set, but no engine answers there: %w", err)
+			return "", "", fmt.Errorf("DOCKER_HOST is set, but no engine answers there: %w", err)
 		}
 		say("engine: DOCKER_HOST, %s", host)
-		return host, nil
+		return host, "", nil
 	}
 	host, from := contextHost(ctx)
 	err = answers(ctx, host)
 	if err == nil {
 		say("engine: %s, %s", from, host)
-		return host, nil
+		return host, "", nil
 	}
 	say("no engine at %s (%s): %v", host, from, err)
 	if err := enginetest.Install(ctx, os.Stdout); err != nil {
-		return "", fmt.Errorf("no engine to show rdd on: start Docker or set DOCKER_HOST; "+
-			"rdd cannot run one of its own here either: %w", err)
+		say("rdd cannot run a dockerd of its own here either: %v", err)
+		say("engine: SIMULATED, in memory: no container really runs. For a real one start Docker, or set DOCKER_HOST")
+		return "", messages.DriverSimulated, nil
 	}
 	say("engine: a dockerd that rdd runs itself, for as long as this demo runs")
-	return "", nil
+	return "", messages.DriverNative, nil
 }
 
 // contextHost asks the docker CLI for its current context.
@@ -220,6 +227,38 @@ func furnish(ctx context.Context, e *enginetest.Client) error {
 			return err
 		}
 		if _, err := e.DockerErr(args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// furnishSimulated does the like without the docker command and without images of this machine.
+func furnishSimulated(ctx context.Context, e *enginetest.Client) error {
+	type object map[string]any
+	for _, call := range []struct {
+		path string
+		body object
+	}{
+		{"/images/create?fromImage=nginx&tag=latest", nil},
+		{"/images/create?fromImage=postgres&tag=latest", nil},
+		{"/images/nginx:latest/tag?repo=demo/web&tag=1.0", nil},
+		{"/volumes/create", object{"Name": "cache"}},
+		{"/containers/create?name=web", object{"Image": "demo/web:1.0", "HostConfig": object{"PortBindings": object{"80/tcp": []object{{"HostPort": "8080"}}}}}},
+		{"/containers/create?name=db", object{"Image": "postgres", "Labels": object{"tier": "data"}, "HostConfig": object{"Binds": []string{"db-data:/data"}}}},
+		{"/containers/create?name=worker", object{"Image": "nginx"}},
+		{"/containers/create?name=job", object{"Image": "nginx", "Entrypoint": []string{"sh"}, "Cmd": []string{"-c", "echo done"}}},
+		{"/containers/web/start", nil},
+		{"/containers/db/start", nil},
+		{"/containers/worker/start", nil},
+		{"/containers/worker/pause", nil},
+		{"/containers/job/start", nil},
+	} {
+		var body any
+		if call.body != nil {
+			body = call.body
+		}
+		if _, err := e.API(ctx, http.MethodPost, call.path, body); err != nil {
 			return err
 		}
 	}

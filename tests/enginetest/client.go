@@ -138,7 +138,7 @@ func (c *Client) DockerErr(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	command := exec.CommandContext(ctx, "docker", args...)
-	command.Env = append(environmentWithoutDocker(), "DOCKER_HOST="+c.Host(), "DOCKER_CONFIG="+c.config)
+	command.Env = c.Environment()
 	var stdout, stderr bytes.Buffer
 	command.Stdout, command.Stderr = &stdout, &stderr
 	err := command.Run()
@@ -147,6 +147,11 @@ func (c *Client) DockerErr(args ...string) (string, error) {
 		return out, fmt.Errorf("docker %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
 	}
 	return out, nil
+}
+
+// Environment is that of a docker CLI that speaks to this engine.
+func (c *Client) Environment() []string {
+	return append(environmentWithoutDocker(), "DOCKER_HOST="+c.Host(), "DOCKER_CONFIG="+c.config)
 }
 
 // environmentWithoutDocker is our environment without the variables that point a Docker client or daemon elsewhere.
