@@ -62,10 +62,14 @@ lint: ## staticcheck, import rules, stale doc links
 cross: ## build and vet for linux, darwin and windows
 	@for os in $(GOOSES); do echo "vet $$os"; GOOS=$$os CGO_ENABLED=0 $(GO) build ./... && GOOS=$$os CGO_ENABLED=0 $(GO) vet ./... || exit 1; done
 
+# Numbers of containers of `make bench`, and which of its benchmarks.
+SIZES ?= 100,1000,10000
+ROWS ?= .
+
 .PHONY: bench
-bench: ## the numbers of docs and README, as a table (tests/bench)
-	@if [[ -d tests/bench ]]; then $(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./tests/bench/...; \
-	else echo 'there are no benchmarks: no folder tests/bench' >&2; exit 1; fi
+bench: build ## rdd beside the bare loop, as a table; SIZES and ROWS choose; bin/bench.txt is for benchstat
+	@$(GO) build -o bin/bench$(GOEXE) ./tests/bench
+	@bin/bench$(GOEXE) -sizes '$(SIZES)' -rows '$(ROWS)' -out bin/bench.txt bin/rdd$(GOEXE)
 
 .PHONY: generate
 generate: ## regenerate code (needs protoc)
