@@ -40,12 +40,12 @@ var habits = []something{
 	{3, importImage},
 	{3, tag},
 	{3, rmi},
-	{1, func(h *house) string { return fmt.Sprint("image prune ", len(h.world.ImagePrune(false))) }},
+	{1, func(h *house) string { removed, _ := h.world.ImagePrune(false, nil); return fmt.Sprint("image prune ", len(removed)) }},
 	{3, createVolume},
 	{3, removeVolume},
 	{2, recreateVolume},
 	{1, pruneVolumes},
-	{1, func(h *house) string { return fmt.Sprint("container prune ", len(h.world.ContainerPrune())) }},
+	{1, func(h *house) string { return fmt.Sprint("container prune ", len(h.world.ContainerPrune(nil))) }},
 	{4, deleteThroughRdd},
 	{1, deleteNamespace},
 }
@@ -203,7 +203,7 @@ func recreateVolume(h *house) string {
 // pruneVolumes: no event tells which went.
 func pruneVolumes(h *house) string {
 	h.uids.blind()
-	return fmt.Sprint("volume prune ", len(h.world.VolumePrune()))
+	return fmt.Sprint("volume prune ", len(h.world.VolumePrune(nil)))
 }
 
 func deleteThroughRdd(h *house) string {
