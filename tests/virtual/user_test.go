@@ -40,7 +40,10 @@ var habits = []something{
 	{3, importImage},
 	{3, tag},
 	{3, rmi},
-	{1, func(h *house) string { removed, _ := h.world.ImagePrune(false, nil); return fmt.Sprint("image prune ", len(removed)) }},
+	{1, func(h *house) string {
+		removed, _ := h.world.ImagePrune(false, nil)
+		return fmt.Sprint("image prune ", len(removed))
+	}},
 	{3, createVolume},
 	{3, removeVolume},
 	{2, recreateVolume},
