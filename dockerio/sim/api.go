@@ -109,13 +109,14 @@ func (e *Engine) ContainerByRef(ref string) (ContainerDetail, error) {
 type ImageDetail struct {
 	dockerio.Image
 	Config ImageConfig
-	Layer  string
+	// Layer it is made of, and Blob that has the layer in a registry; every image has one of its own.
+	Layer, Blob string
 	// Users are the ids of the containers made from it.
 	Users []string
 }
 
 func (i *image) detail() ImageDetail {
-	return ImageDetail{Image: i.inspect(), Config: i.config, Layer: i.layer(), Users: idsOf(i.users)}
+	return ImageDetail{Image: i.inspect(), Config: i.config, Layer: i.digest("layer"), Blob: i.digest("blob"), Users: idsOf(i.users)}
 }
 
 // Images is all images, newest first.

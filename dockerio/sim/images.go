@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"maps"
@@ -88,15 +87,9 @@ func (e *Engine) untag(i *image, tag string) Removed {
 	return Removed{Untagged: tag}
 }
 
-// digest is that of the image's manifest in a registry.
-func (i *image) digest() string {
-	sum := sha256.Sum256([]byte("manifest of " + i.id))
-	return "sha256:" + hex.EncodeToString(sum[:])
-}
-
-// layer is what an image is made of; every image has one of its own.
-func (i *image) layer() string {
-	sum := sha256.Sum256([]byte("layer of " + i.id))
+// digest is that of something that belongs to the image: "manifest" and "blob" in a registry, "layer" here.
+func (i *image) digest(what string) string {
+	sum := sha256.Sum256([]byte(what + " of " + i.id))
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
@@ -109,7 +102,7 @@ func (e *Engine) deleteImage(i *image) []Removed {
 	if len(i.users) > 0 {
 		return []Removed{{Deleted: i.id}} // its layer goes with its containers
 	}
-	return []Removed{{Deleted: i.id}, {Deleted: i.layer()}}
+	return []Removed{{Deleted: i.id}, {Deleted: i.digest("layer")}}
 }
 
 // findImage resolves a reference or an id; byID tells which it was.
@@ -275,10 +268,28 @@ func (e *Engine) removeImage(ref string, force bool) (removed []Removed, err err
 			ref, shortID(anyOf(i.users).id), shortID(i.id))
 	}
 	removed = append(removed, e.untag(i, normalTag(ref)))
+	removed = append(removed, i.dropDigests(repository(normalTag(ref)))...)
 	if len(i.tags) == 0 && len(running) == 0 { // by force, stopped containers keep nothing
 		removed = append(removed, e.deleteImage(i)...)
 	}
 	return removed, nil
+}
+
+// dropDigests takes away the digests of a repository in which the image has no tag left. No event.
+func (i *image) dropDigests(name string) (removed []Removed) {
+	if slices.ContainsFunc(i.tags, func(tag string) bool { return repository(tag) == name }) {
+		return nil
+	}
+	kept := []string{}
+	for _, d := range i.digests {
+		if strings.HasPrefix(d, name+"@") {
+			removed = append(removed, Removed{Untagged: d})
+		} else {
+			kept = append(kept, d)
+		}
+	}
+	i.digests = kept
+	return removed
 }
 
 // discard takes an image's tags away and deletes it.
@@ -294,138 +305,6 @@ func (e *Engine) discard(i *image) (removed []Removed) {
 
 // shortID is an id as people see it.
 func shortID(id string) string { return strings.TrimPrefix(id, "sha256:")[:12] }
-
-// Archive is an image as docker save writes it.
-type Archive struct {
-	image image
-}
-
-// ID of the image in the archive.
-func (a Archive) ID() string { return a.image.id }
-
-// Tags it brings.
-func (a Archive) Tags() []string { return slices.Clone(a.image.tags) }
-
-// Options it could have been made with.
-func (a Archive) Options() ImageOptions {
-	i := a.image
-	return ImageOptions{ID: i.id, Marker: i.marker, Labels: maps.Clone(i.labels), Architecture: i.architecture, Size: i.size, Config: i.config}
-}
-
-// MakeArchive is an archive that somebody else wrote.
-func MakeArchive(id string, tags []string, o ImageOptions) Archive {
-	a := Archive{image: image{id: id, tags: slices.Clone(tags), labels: o.Labels, architecture: o.Architecture, marker: o.Marker, size: o.Size, config: o.Config}}
-	slices.Sort(a.image.tags)
-	return a
-}
-
-func (i *image) archive() Archive {
-	a := Archive{image: *i}
-	a.image.tags, a.image.labels = slices.Clone(i.tags), maps.Clone(i.labels)
-	a.image.users, a.image.digests, a.image.lastTag = nil, nil, time.Time{}
-	return a
-}
-
-// Save is docker save.
-func (e *Engine) Save(ref string) (a Archive, err error) {
-	err = e.change(func() error {
-		i, byID, err := e.findImage("save", ref)
-		if err != nil {
-			return err
-		}
-		a = i.archive()
-		if byID {
-			a.image.tags = nil
-		} else {
-			a.image.tags = []string{normalTag(ref)}
-		}
-		e.emitImage("save", i.id, i.id, i.labels)
-		return nil
-	})
-	return a, err
-}
-
-// Load is docker load: the image has the id it had, and takes its tags. The only event is load.
-func (e *Engine) Load(a Archive) (id string, err error) {
-	err = e.change(func() error {
-		i := e.place(a)
-		e.emitImage("load", i.id, i.id, i.labels)
-		id = i.id
-		return nil
-	})
-	return id, err
-}
-
-func (e *Engine) place(a Archive) *image {
-	i := e.images.get(a.image.id)
-	if i == nil {
-		copied := a.image
-		copied.tags = nil
-		i = &copied
-		e.images.put(i.id, i)
-		for c := range e.containers.all() {
-			if c.image.id == i.id { // it was removed by force under them
-				c.image = i
-				i.use(c)
-			}
-		}
-	}
-	for _, tag := range a.image.tags {
-		e.setTag(i, tag)
-	}
-	return i
-}
-
-// Publish puts an image into the registry Pull pulls from; the engine does not have it yet.
-func (e *Engine) Publish(options ImageOptions) (id string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	tag := normalTag(options.Tag)
-	i := &image{
-		id: cmp.Or(options.ID, "sha256:"+e.newID("image")), architecture: "amd64", size: 1_000_000, created: e.now(),
-		marker: options.Marker, labels: maps.Clone(options.Labels), tags: []string{tag}, config: options.Config,
-	}
-	if options.Architecture != "" {
-		i.architecture = options.Architecture
-	}
-	if options.Size > 0 {
-		i.size = options.Size
-	}
-	a := i.archive()
-	a.image.digests = []string{repository(tag) + "@" + i.digest()}
-	e.catalogue[tag] = a
-	return i.id
-}
-
-// Pull is docker pull from what was published. The only event is pull; its id is the reference.
-func (e *Engine) Pull(ref string) (id string, err error) {
-	err = e.change(func() error {
-		tag := normalTag(ref)
-		a, ok := e.catalogue[tag]
-		host, _, hosted := strings.Cut(tag, "/")
-		switch {
-		case ok:
-		case hosted && strings.ContainsAny(host, ".:"):
-			return refuse(messages.CodeUnavailable, "pull", messages.KindImage, tag,
-				"Get \"http://%s/v2/\": dial tcp %s: connect: connection refused", host, host)
-		default:
-			return refuse(messages.CodeNotFound, "pull", messages.KindImage, tag,
-				"pull access denied for %s, repository does not exist or may require 'docker login': denied: requested access to the resource is denied",
-				repository(tag))
-		}
-		i := e.place(a)
-		for _, digest := range a.image.digests {
-			if !slices.Contains(i.digests, digest) {
-				i.digests = append(slices.Clone(i.digests), digest)
-				slices.Sort(i.digests)
-			}
-		}
-		e.emitImage("pull", tag, repository(tag), i.labels)
-		id = i.id
-		return nil
-	})
-	return id, err
-}
 
 // Pick chooses objects by labels and time of creation; a nil one chooses all.
 type Pick func(labels map[string]string, created dockerio.Time) bool

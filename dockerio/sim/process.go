@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/rdd-desktop/rdd/dockerio"
@@ -120,13 +119,6 @@ func (e *Engine) cannotStart(c *container) (why string, code int, class messages
 		}
 	}
 	return "", 0, ""
-}
-
-// overlaps tells whether two ports of the host cannot be bound at once.
-func (p published) overlaps(q published) bool {
-	_, protocolP, _ := strings.Cut(p.name, "/")
-	_, protocolQ, _ := strings.Cut(q.name, "/")
-	return protocolP == protocolQ && (p.address == q.address || p.address == "" || q.address == "")
 }
 
 // whileRunning does something later, if the present process of the container still runs then.

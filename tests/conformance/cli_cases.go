@@ -1,7 +1,7 @@
 package conformance
 
 // cliScenarios is what a user types. Each begins with an engine without objects but the image busybox:latest. A line is one case:
-// what follows "docker", single quotes as in a shell. $PORT is a free port of the host, $DIR a directory, $START the engine's clock
+// what follows "docker", single quotes as in a shell. $REGISTRY is a registry with an image web:latest, $PORT a free port of the host, $DIR a directory, $START the engine's clock
 // at the beginning and $NOW its clock now. A line that begins with "!" may say another thing on stderr than the real one's (the
 // runtime's own words), but must fail with the same exit code; the lines that one with "~" prints come in any order.
 var cliScenarios = []struct{ name, lines string }{
@@ -111,7 +111,7 @@ inspect -f '{{.HostConfig.RestartPolicy.Name}}' job
 run -d --name uu --restart unless-stopped busybox sleep 1000
 kill uu
 wait uu
-ps -a --format '{{.Names}} {{.State}}'
+ps -a --format '{{.Names}} {{.State}}' --filter name=uu
 rm uu`},
 
 	{"filters", `
@@ -181,6 +181,23 @@ load -i $DIR/a.tar
 images --format '{{.Repository}}:{{.Tag}}'
 load -q -i $DIR/a.tar
 save -o $DIR/b.tar nowhere:1`},
+
+	{"pull", `
+pull $REGISTRY/web
+pull $REGISTRY/web:latest
+pull -q $REGISTRY/web
+images --format '{{.Repository}}:{{.Tag}}' $REGISTRY/web
+image inspect -f '{{.RepoTags}} {{len .RepoDigests}} {{json .Config.Cmd}}' $REGISTRY/web
+image inspect -f '{{.RepoDigests}}' $REGISTRY/web
+pull $REGISTRY/web:nosuchtag
+pull $REGISTRY/nowhere
+create --name puller $REGISTRY/web:latest
+rmi $REGISTRY/web
+rm puller
+rmi $REGISTRY/web
+create --name puller $REGISTRY/web:latest
+inspect -f '{{.Path}} {{json .Args}} {{.Config.Image}}' puller
+events --since $START --until $NOW --filter type=image`},
 
 	{"volumes", `
 volume create data

@@ -221,7 +221,7 @@ func (p progress) pulled(ref string, i sim.ImageDetail, had bool) {
 		from = rest
 	}
 	p.status(tag, "Pulling from %s", from)
-	layer := strings.TrimPrefix(i.Layer, "sha256:")[:12]
+	layer := strings.TrimPrefix(i.Blob, "sha256:")[:12]
 	if had {
 		p.finish(repository, tag, i, "Image is up to date for")
 		return
