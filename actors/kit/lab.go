@@ -1,16 +1,13 @@
 package kit
 
-import (
-	"context"
-
-	"github.com/asynkron/protoactor-go/actor"
-)
+import "context"
 
 // Lab is a test's grip on a whole house: who runs when, and what happens before each message and effect. It travels in the
 // context of the start, not in a configuration, so that nothing a user can write turns it on.
 type Lab struct {
-	// Schedule runs an actor's turns, up to the last message it has. Nil = the house's dispatcher.
-	Schedule func(actor string, turns func())
+	// Deliver gets every message on its way to an actor: deliver hands it over, and returns when the actor's turn is over. Messages of
+	// one actor must be handed over in their order, system's before others. Nil = at once, and the dispatcher runs the turn.
+	Deliver func(actor string, system bool, deliver func())
 	// Spawn runs work off the mailbox; work is its actor's path, "#" and its name. Nil = a goroutine of its own.
 	Spawn func(work string, f func())
 	// Jitter is the house's. Nil = the house's.
@@ -32,19 +29,5 @@ func LabOf(ctx context.Context) *Lab {
 	return l
 }
 
-// dispatcher of the actor at path.
-func (l *Lab) dispatcher(path string, d actor.Dispatcher) actor.Dispatcher {
-	if l == nil || l.Schedule == nil {
-		return d
-	}
-	return labDispatcher{Dispatcher: d, lab: l, path: path}
-}
-
-type labDispatcher struct {
-	actor.Dispatcher
-	lab  *Lab
-	path string
-}
-
-// Schedule implements actor.Dispatcher.
-func (d labDispatcher) Schedule(turns func()) { d.lab.Schedule(d.path, turns) }
+// delivers says whether l decides when messages arrive.
+func (l *Lab) delivers() bool { return l != nil && l.Deliver != nil }

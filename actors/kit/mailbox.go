@@ -12,22 +12,30 @@ import (
 // such messages until the spawn is through.
 type mailbox struct {
 	actor.Mailbox
-	lab  *Lab
 	open atomic.Bool
+	// lab, if it is set, delivers the messages of the actor at path.
+	lab  *Lab
+	path string
 
 	mu     sync.Mutex
 	user   []any
 	system []any
 }
 
-func newMailbox(l *Lab) actor.Mailbox { return &mailbox{Mailbox: unbounded(), lab: l} }
+func newMailbox(l *Lab) actor.Mailbox {
+	m := &mailbox{Mailbox: unbounded()}
+	if l.delivers() {
+		m.lab = l
+	}
+	return m
+}
 
 var unbounded = actor.Unbounded()
 
 // RegisterHandlers implements actor.Mailbox.
 func (m *mailbox) RegisterHandlers(invoker actor.MessageInvoker, d actor.Dispatcher) {
-	if of, ok := invoker.(interface{ Self() *actor.PID }); ok {
-		d = m.lab.dispatcher(of.Self().Id, d)
+	if of, ok := invoker.(interface{ Self() *actor.PID }); ok && m.lab != nil {
+		m.path, d = of.Self().Id, actor.NewSynchronizedDispatcher(d.Throughput())
 	}
 	m.Mailbox.RegisterHandlers(invoker, d)
 }
@@ -37,7 +45,19 @@ func (m *mailbox) PostUserMessage(msg any) {
 	if !m.open.Load() && m.keep(&m.user, msg) {
 		return
 	}
-	m.Mailbox.PostUserMessage(msg)
+	m.post(false, msg)
+}
+
+func (m *mailbox) post(system bool, msg any) {
+	hand := m.Mailbox.PostUserMessage
+	if system {
+		hand = m.Mailbox.PostSystemMessage
+	}
+	if m.lab == nil {
+		hand(msg)
+		return
+	}
+	m.lab.Deliver(m.path, system, func() { hand(msg) })
 }
 
 // PostSystemMessage implements actor.Mailbox.
@@ -48,7 +68,7 @@ func (m *mailbox) PostSystemMessage(msg any) {
 			return
 		}
 	}
-	m.Mailbox.PostSystemMessage(msg)
+	m.post(true, msg)
 }
 
 // keep queues msg unless the gate was opened meanwhile.
@@ -68,10 +88,10 @@ func (m *mailbox) Start() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, msg := range m.system {
-		m.Mailbox.PostSystemMessage(msg)
+		m.post(true, msg)
 	}
 	for _, msg := range m.user {
-		m.Mailbox.PostUserMessage(msg)
+		m.post(false, msg)
 	}
 	m.user, m.system = nil, nil
 	m.open.Store(true)

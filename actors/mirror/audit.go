@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/rdd-desktop/rdd/actors/control"
@@ -56,7 +57,9 @@ func (f *family) reprobe(c *kit.Context) {
 			ids = append(ids, id)
 		}
 	}
-	slices.SortFunc(ids, func(a, b string) int { return f.kids[a].probed.Compare(f.kids[b].probed) })
+	slices.SortFunc(ids, func(a, b string) int {
+		return cmp.Or(f.kids[a].probed.Compare(f.kids[b].probed), cmp.Compare(a, b))
+	})
 	for _, id := range ids[:(len(ids)+reprobeEvery-1)/reprobeEvery] {
 		f.kids[id].probed = f.d.Now()
 		f.tell(c, id, observe{Reprobe: true})

@@ -46,7 +46,7 @@ func (o *owner) loaded(c *kit.Context, m journal.Loaded) {
 
 // replay decides on the records left once the object is known: identity tells what this process has not seen itself.
 func (o *owner) replayRecords(c *kit.Context, identity string) {
-	for name, rec := range o.records {
+	for name, rec := range inOrder(o.records) {
 		delete(o.records, name)
 		t := o.targets[name]
 		if t == nil || rec.Identity != identity {
@@ -250,7 +250,7 @@ func (o *owner) unwatch(c *kit.Context, t *target) {
 
 // usersChanged wakes what waits for them. The first word only names them: what went before it is left to the retry clock.
 func (o *owner) usersChanged(c *kit.Context, m users) {
-	for _, t := range o.targets {
+	for _, t := range inOrder(o.targets) {
 		if !t.watching || t.rem.Phase != blocked {
 			continue
 		}

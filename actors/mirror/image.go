@@ -122,7 +122,7 @@ func (i *image) Receive(c *kit.Context, msg any) {
 	switch m := msg.(type) {
 	case *actor.Started:
 		i.start(c)
-		for _, t := range i.targets {
+		for _, t := range inOrder(i.targets) {
 			t.ref = t.stored.(*messages.Image).Status.RepoTag
 			if t.ref == "" {
 				t.ref = i.id
@@ -207,7 +207,7 @@ func (i *image) show(c *kit.Context) {
 	for _, tag := range tags {
 		keep[messages.ImageName(i.id, tag)] = true
 	}
-	for _, t := range i.targets {
+	for _, t := range inOrder(i.targets) {
 		switch {
 		case keep[t.name] || t.want == nil:
 		case t.rem.deleting():
@@ -294,7 +294,7 @@ func (i *image) inspected(c *kit.Context, m inspectOutcome) {
 // vanish: the engine has no such image any more.
 func (i *image) vanish(c *kit.Context) {
 	i.row, i.facts = nil, nil
-	for _, t := range i.targets {
+	for _, t := range inOrder(i.targets) {
 		if t.rem.deleting() {
 			i.removal(c, t, objectGone{})
 		} else if t.want != nil {

@@ -1,6 +1,10 @@
 package mirror
 
 import (
+	"cmp"
+	"iter"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -167,6 +171,17 @@ func (f *family) route(c *kit.Context, m Delete) {
 		f.quarantinedDelete(c, m, k)
 	default:
 		c.Forward(actor.NewPID(c.Self().Address, c.Path()+"/"+m.Owner))
+	}
+}
+
+// inOrder walks a map by key, where what is done reaches one receiver: so that a run in virtual time repeats exactly.
+func inOrder[K cmp.Ordered, V any](m map[K]V) iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		for _, k := range slices.Sorted(maps.Keys(m)) {
+			if v, ok := m[k]; ok && !yield(k, v) {
+				return
+			}
+		}
 	}
 }
 

@@ -23,8 +23,10 @@ type object struct {
 	owner
 	// auditing: the audit saw a difference that no event has told of.
 	auditing string
-	// settle counts the probes left after a death; series tells an old timer from a new one.
+	// settle counts the probes left after a death; series tells an old timer from a new one. fresh: nothing was seen in this session
+	// yet; who is found between death and restart may have died unheard.
 	settle, series int
+	fresh          bool
 	lastUses       *using
 }
 
@@ -92,7 +94,7 @@ func (o *object) observe(c *kit.Context, m observe) {
 	}
 	fresh := m.Session.Epoch != 0 && m.Session.Epoch != o.session.Epoch
 	if fresh {
-		o.lane = calls.Sync
+		o.lane, o.fresh = calls.Sync, true
 		o.online(c, m.Session)
 	}
 	answered := o.takeRow(c, m)
@@ -120,8 +122,7 @@ func (o *object) observe(c *kit.Context, m observe) {
 		o.step(c, began{Answered: answered})
 	}
 	if m.Settle {
-		o.settle, o.series = len(settleDelays), o.series+1
-		c.After(settleDelays[0], settleDue{series: o.series})
+		o.startSettling(c)
 	}
 	if m.Changed || m.Destroyed || m.Absent || m.Audit || m.Reprobe {
 		o.step(c, marked{Destroyed: m.Destroyed && o.ops.recreates})
@@ -224,9 +225,13 @@ func (o *object) sawObject(c *kit.Context, t *target, seen any) {
 		}
 		o.auditing = ""
 	}
-	if o.settle > 0 && !o.ops.settling(seen) {
+	switch settling := o.ops.settling(seen); {
+	case o.settle > 0 && !settling:
 		o.settle = 0
+	case o.fresh && settling:
+		o.startSettling(c)
 	}
+	o.fresh = false
 	if u := o.ops.uses(seen); u != nil && (o.lastUses == nil || !sameUse(u, o.lastUses)) {
 		o.lastUses = u
 		c.Tell(o.ops.path, *u)
@@ -245,6 +250,11 @@ func (o *object) sawNothing(c *kit.Context, t *target) {
 		o.forget(c, t, "")
 	}
 	o.finish(c)
+}
+
+func (o *object) startSettling(c *kit.Context) {
+	o.settle, o.series = len(settleDelays), o.series+1
+	c.After(settleDelays[0], settleDue{series: o.series})
 }
 
 func (o *object) settleDue(c *kit.Context, m settleDue) {

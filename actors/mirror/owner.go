@@ -301,7 +301,7 @@ func (o *owner) acked(c *kit.Context, t *target, stored messages.Object) {
 
 // idle reports whether the store has acknowledged everything.
 func (o *owner) idle() bool {
-	for _, t := range o.targets {
+	for _, t := range inOrder(o.targets) {
 		if t.sent != 0 || t.dropFirst {
 			return false
 		}
@@ -325,7 +325,7 @@ func (o *owner) setCondition(obj messages.Object, kind string, status metav1.Con
 
 // degrade shows on every resource why the mirror may not be right.
 func (o *owner) degrade(c *kit.Context, status metav1.ConditionStatus, reason, message string) {
-	for _, t := range o.targets {
+	for _, t := range inOrder(o.targets) {
 		if obj := t.current(); obj != nil {
 			o.setCondition(obj, messages.ConditionSynced, status, reason, message)
 			o.publish(c, t, obj)
@@ -336,14 +336,14 @@ func (o *owner) degrade(c *kit.Context, status metav1.ConditionStatus, reason, m
 // online tells every deletion whether there is an engine to ask.
 func (o *owner) online(c *kit.Context, s Session) {
 	o.session = s
-	for _, t := range o.targets {
+	for _, t := range inOrder(o.targets) {
 		o.removal(c, t, online{})
 	}
 }
 
 // sweep forgets every resource without a word to the engine.
 func (o *owner) sweep(c *kit.Context) {
-	for _, t := range o.targets {
+	for _, t := range inOrder(o.targets) {
 		o.forget(c, t, messages.ReasonMirrorReset)
 	}
 	o.records = nil
@@ -361,12 +361,12 @@ func (o *owner) finishIfIdle(c *kit.Context) {
 	if !o.finishing || o.loading || !o.idle() {
 		return
 	}
-	for _, t := range o.targets {
+	for _, t := range inOrder(o.targets) {
 		if t.want != nil {
 			return // held by a foreign finalizer
 		}
 	}
-	for name, rec := range o.records { // the engine has no such object: the wish is fulfilled
+	for name, rec := range inOrder(o.records) { // the engine has no such object: the wish is fulfilled
 		delete(o.records, name)
 		c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(rec.Kind, rec.Name)}})
 	}

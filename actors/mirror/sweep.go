@@ -14,7 +14,7 @@ func (f *family) sweep(c *kit.Context) {
 	f.session.Epoch, f.listing, f.relist = 0, 0, false
 	f.open = map[string]bool{}
 	f.extra.swept()
-	for id, k := range f.kids {
+	for id, k := range inOrder(f.kids) {
 		k.pending = nil
 		switch {
 		case k.quarantined != nil:
@@ -35,7 +35,7 @@ func (f *family) sweepRest(c *kit.Context) {
 	if !f.sweeping {
 		return
 	}
-	for id, k := range f.kids {
+	for id, k := range inOrder(f.kids) {
 		if !k.stopping {
 			k.stopping = true
 			f.removeAll(c, id, messages.ReasonMirrorReset)

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -245,8 +247,8 @@ func (s *store) remind(c *kit.Context) {
 		s.askSalts(c)
 		return
 	}
-	for token, l := range s.byToken {
-		c.Tell(control.Journal, journal.Commit{Token: token, Ops: []journal.Op{l.op}})
+	for _, token := range slices.Sorted(maps.Keys(s.byToken)) {
+		c.Tell(control.Journal, journal.Commit{Token: token, Ops: []journal.Op{s.byToken[token].op}})
 	}
 	if len(s.byToken) > 0 {
 		s.armReminder(c)

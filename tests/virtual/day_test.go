@@ -7,13 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 )
 
 var (
 	seeds   = flag.Int("seeds", 3, "how many days TestADay lives through, each with a seed of its own")
 	oneSeed = flag.Uint64("seed", 0, "the one seed to live through; 0 = all")
-	long    = flag.Duration("long", 24*time.Hour, "how long a day is")
+	long    = flag.Duration("long", 2time.Hour, "how long a day is")
 )
 
 func TestMain(m *testing.M) {
@@ -83,5 +84,33 @@ func (h *house) day(long time.Duration) {
 	}
 	h.pass(afterReprobe)
 	h.converge(soon, true)
-	h.tell("%d changes and events told", strings.Count(h.said.String(), "\n"))
+}
+
+// transcript is everything that was said and done in a day of that seed.
+func transcript(t *testing.T, seed uint64, long time.Duration) []string {
+	var out []string
+	in(t, options{seed: seed, seeded: true}, func(t *testing.T, h *house) {
+		h.all = true
+		h.day(long)
+		for _, w := range h.said {
+			out = append(out, w.String())
+		}
+		out = append(out, h.told...)
+	})
+	return out
+}
+
+func TestASeedRepeatsExactly(t *testing.T) {
+	for seed := uint64(1); seed <= 2; seed++ {
+		first, again := transcript(t, seed, time.Hour), transcript(t, seed, time.Hour)
+		for i := range first {
+			if i >= len(again) || first[i] != again[i] {
+				from := max(0, i-5)
+				t.Fatalf("seed %d: line %d of %d and %d is\n%s\nand\n%s\nafter\n%s", seed, i, len(first), len(again), first[i],
+					again[min(i, len(again)-1)], strings.Join(first[from:i], "\n"))
+			}
+		}
+		require.Len(t, again, len(first))
+		require.NotEqual(t, first, transcript(t, seed+10, time.Hour), "another seed is another day")
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -43,8 +44,10 @@ type house struct {
 	began  time.Time
 
 	watches []*replay
-	// said is what watchers and the house's own events told, uids left out: what two runs of a seed have in common.
-	said   strings.Builder
+	// said is what watchers and the house's own events told: what two runs of a seed have in common. Only the last of it is kept,
+	// unless all is.
+	said   []word
+	all    bool
 	events int64
 	uids   *identities
 	// told is what is printed when a check fails: what was done and when.
@@ -180,9 +183,55 @@ func (h *house) newEvents() []messages.HouseEvent {
 	}
 	h.events = r.Next
 	for _, e := range r.Events {
-		fmt.Fprintf(&h.said, "%s %s %s %s %d\n", e.Time.Format(time.RFC3339Nano), e.Type, e.Actor, e.Message, e.Attempt)
+		h.say(word{event: e})
 	}
 	return r.Events
+}
+
+// word is one line of what was said: a change that watchers were told, or an event of the house.
+type word struct {
+	change *messages.WatchEvent
+	event  messages.HouseEvent
+}
+
+// String leaves out what is another in each run: uids and stacks.
+func (w word) String() string {
+	if w.change == nil {
+		e := w.event
+		return fmt.Sprintf("%s %s %s %s %d", e.Time.Format(time.RFC3339Nano), e.Type, e.Actor, e.Message, e.Attempt)
+	}
+	o := messages.DeepCopy(w.change.Object)
+	o.SetUID("")
+	text, err := json.Marshal(o)
+	return fmt.Sprintf("%s %s %s %v", w.change.Type, w.change.Version, text, err)
+}
+
+func (h *house) say(w word) {
+	const most = 1000
+	if len(h.said) >= 2*most && !h.all {
+		h.said = slices.Clone(h.said[most:])
+	}
+	h.said = append(h.said, w)
+}
+
+// lastWords are those that are not the App's own progress.
+func (h *house) lastWords(n int) string {
+	lines := []string{}
+	for _, w := range slices.Backward(h.said) {
+		if _, app := (any)(w.object()).(*messages.App); !app && len(lines) < n {
+			line := w.String()
+			lines = append(lines, line[:min(len(line), 500)])
+		}
+	}
+	slices.Reverse(lines)
+	return strings.Join(lines, "\n")
+}
+
+func (w word) object() messages.Object {
+	if w.change == nil {
+		return nil
+	}
+	return w.change.Object
 }
 
 // replay is one watcher's view: what it was told, put together.
@@ -221,13 +270,7 @@ func (h *house) drain(r *replay) error {
 		if err := r.take(e); err != nil {
 			return err
 		}
-		text := messages.DeepCopy(e.Object)
-		text.SetUID("")
-		data, err := json.Marshal(text)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(&h.said, "%s %s %s\n", e.Type, e.Version, data)
+		h.say(word{change: &e})
 	}
 }
 

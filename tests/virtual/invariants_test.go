@@ -261,8 +261,19 @@ func (i *identities) check(h *house) {
 	}
 }
 
+// settling: a container's restart policy is at work, or was ended, of which no event tells.
+func (h *house) settling() bool {
+	return slices.ContainsFunc(h.world.Snapshot().Containers, func(c dockerio.Container) bool {
+		return c.RestartPolicy != "no" && (!c.Running || c.Restarting)
+	})
+}
+
 // converge waits for every invariant to hold, at most that long.
 func (h *house) converge(limit time.Duration, full bool) {
+	h.t.Helper()
+	if h.settling() {
+		limit = max(limit, afterSettling)
+	}
 	deadline := time.Now().Add(limit)
 	for {
 		err := h.check(full)
@@ -271,17 +282,9 @@ func (h *house) converge(limit time.Duration, full bool) {
 		}
 		if !time.Now().Before(deadline) {
 			h.newEvents()
-			h.fatal("not in %s: %v\n\nwhat the house said last:\n%s", limit, err, lastLines(h.said.String(), 30))
+			h.fatal("not in %s: %v\n\nwhat the house said last:\n%s", limit, err, h.lastWords(30))
 		}
 		h.pass(min(100*time.Millisecond, time.Until(deadline)))
 	}
 	h.newEvents()
-}
-
-func lastLines(s string, n int) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
-	for i := range lines {
-		lines[i] = lines[i][:min(len(lines[i]), 400)]
-	}
-	return strings.Join(slices.Clip(lines[max(0, len(lines)-n):]), "\n")
 }

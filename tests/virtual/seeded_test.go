@@ -1,7 +1,7 @@
 package virtual
 
 import (
-	"cmp"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -35,39 +35,46 @@ func (free) pass(d time.Duration) {
 	synctest.Wait()
 }
 
-// seeded runs one thing at a time: an actor's turns or a piece of work up to where it waits, chosen by the seed of all that could run,
-// in an order that does not depend on who came first. No two begin at the same moment, so that no two timers end at the same.
+// seeded runs one thing at a time, an actor's turn for one message or a piece of work up to where it waits: chosen by the seed of all
+// that could run, whoever came first. No two begin at the same moment, so that no two timers end at the same.
 type seeded struct {
 	rng   *rand.Rand // of the one goroutine that calls do and pass
 	wake  chan struct{}
 	steps int
 
-	mu    sync.Mutex
-	ready []job
+	mu sync.Mutex
+	// ready has by actor or work what waits, system messages apart.
+	ready map[string]*waiting
 }
 
-type job struct {
-	who string
-	run func()
-}
+type waiting struct{ system, other []func() }
 
 func newSeeded(seed uint64) *seeded {
-	return &seeded{rng: rand.New(rand.NewPCG(seed, 1)), wake: make(chan struct{}, 1)}
+	return &seeded{rng: rand.New(rand.NewPCG(seed, 1)), wake: make(chan struct{}, 1), ready: map[string]*waiting{}}
 }
 
 func (o *seeded) lab() *kit.Lab {
 	jitter := rand.New(rand.NewPCG(o.rng.Uint64(), 2))
 	var mu sync.Mutex
-	return &kit.Lab{Schedule: o.add, Spawn: o.add, Jitter: func() float64 {
+	return &kit.Lab{Deliver: o.add, Spawn: func(work string, f func()) { o.add(work, false, f) }, Jitter: func() float64 {
 		mu.Lock()
 		defer mu.Unlock()
 		return jitter.Float64()
 	}}
 }
 
-func (o *seeded) add(who string, run func()) {
+func (o *seeded) add(who string, system bool, run func()) {
 	o.mu.Lock()
-	o.ready = append(o.ready, job{who, run})
+	w := o.ready[who]
+	if w == nil {
+		w = &waiting{}
+		o.ready[who] = w
+	}
+	if system {
+		w.system = append(w.system, run)
+	} else {
+		w.other = append(w.other, run)
+	}
 	o.mu.Unlock()
 	select {
 	case o.wake <- struct{}{}:
@@ -81,10 +88,18 @@ func (o *seeded) next() func() {
 	if len(o.ready) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(o.ready, func(a, b job) int { return cmp.Compare(a.who, b.who) })
-	i := o.rng.IntN(len(o.ready))
-	run := o.ready[i].run
-	o.ready = slices.Delete(o.ready, i, i+1)
+	all := slices.Sorted(maps.Keys(o.ready))
+	who := all[o.rng.IntN(len(all))]
+	w := o.ready[who]
+	queue := &w.system
+	if len(w.system) == 0 {
+		queue = &w.other
+	}
+	run := (*queue)[0]
+	*queue = (*queue)[1:]
+	if len(w.system)+len(w.other) == 0 {
+		delete(o.ready, who)
+	}
 	return run
 }
 

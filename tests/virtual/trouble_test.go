@@ -13,6 +13,8 @@ import (
 // How soon everything must be right again.
 const (
 	soon = 3 * time.Second
+	// afterSettling: the last of the looks after a death.
+	afterSettling = 12 * time.Second
 	// afterRetries: a retry clock at its cap, and the try.
 	afterRetries = 65 * time.Second
 	// afterAudit: an event was lost; the next audit finds it and has the stream opened anew.
@@ -136,7 +138,8 @@ func silent(h *house) (string, func()) { return "no event is sent", h.world.Faul
 
 func muted(h *house) (string, func()) {
 	h.world.Faults().MuteStreams()
-	return "the stream is mute", func() {}
+	// Nobody can know of a mute stream before something is found missing; so it ends.
+	return "the stream is mute", h.world.Faults().CutStreams
 }
 
 func onPort(words string, set func(*port)) func(h *house) (string, func()) {
