@@ -124,6 +124,8 @@ var (
 		{regexp.MustCompile(`\b(10|172|192)\.\d+\.\d+\.\d+\b`), "<ip>"},
 		{regexp.MustCompile(`\(\d+%\)`), "(<percent>)"},
 		{regexp.MustCompile(`/\S*/volumes/`), "<data root>/volumes/"},
+		// Of the host: other engines on it may change that meanwhile.
+		{regexp.MustCompile(`(?m)^WARNING: IPv4 forwarding is disabled\. Networking will not work\.\n?`), ""},
 	}
 )
 
