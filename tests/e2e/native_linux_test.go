@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -269,4 +270,29 @@ func TestTwoInstancesSideBySide(t *testing.T) {
 	two.run("rdd ctl wait app/app --for=condition=Settled --timeout 5s")
 	require.NotEmpty(t, hosts[1].Traces().Rules)
 	require.Contains(t, two.run("rdd svc ls"), "t-2")
+}
+
+// Containers reach a network that has no way back to their addresses, from the default network and from one of a user's.
+func TestContainersReachTheOutside(t *testing.T) {
+	s := nativeShell(t, "out")
+	e := s.started()
+	name := strings.ToLower(filepath.Base(s.dir))
+	ip := func(args ...string) {
+		t.Helper()
+		out, err := exec.Command("ip", args...).CombinedOutput()
+		require.NoError(t, err, "ip %s: %s", strings.Join(args, " "), out)
+	}
+	ip("netns", "add", name)
+	t.Cleanup(func() { ip("netns", "del", name) }) // with both ends of the cable
+	near, far := "n"+name[len(name)-8:], "f"+name[len(name)-8:]
+	ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", name)
+	ip("addr", "add", "192.0.2.1/24", "dev", near)
+	ip("link", "set", near, "up")
+	ip("-n", name, "addr", "add", "192.0.2.2/24", "dev", far)
+	ip("-n", name, "link", "set", far, "up")
+	e.Docker(t, "network", "create", "net")
+	for _, network := range []string{"bridge", "net"} {
+		out := e.Docker(t, "run", "--rm", "--network", network, "busybox", "ping", "-c", "1", "-W", "5", "192.0.2.2")
+		require.Contains(t, out, "1 packets received", network)
+	}
 }
