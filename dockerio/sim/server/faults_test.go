@@ -21,19 +21,15 @@ import (
 	"github.com/rdd-desktop/rdd/messages"
 )
 
-// open serves an engine with a running container web, and dials it twice: through the socket, and in memory.
-func open(t *testing.T) (engine *sim.Engine, clients map[string]dockerio.Engine, id string) {
+// serve puts an engine on a socket until the test ends.
+func serve(t *testing.T, engine *sim.Engine) (socket string) {
 	t.Helper()
 	leaks := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, leaks) })
-	dir, err := os.MkdirTemp("", "rdds")
+	dir, err := os.MkdirTemp("", "rdds") // short: it gets a socket
 	require.NoError(t, err)
-	engine = sim.New(sim.Options{})
-	_, err = engine.Import("busybox", "")
-	require.NoError(t, err)
-	id, err = engine.Run(sim.ContainerOptions{Name: "web", Image: "busybox"})
-	require.NoError(t, err)
-	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	socket = filepath.Join(dir, "s")
+	l, err := net.Listen("unix", socket)
 	require.NoError(t, err)
 	s := server.New(engine)
 	s.Serve(l)
@@ -42,9 +38,21 @@ func open(t *testing.T) (engine *sim.Engine, clients map[string]dockerio.Engine,
 		engine.Close()
 		require.NoError(t, os.RemoveAll(dir))
 	})
+	return socket
+}
+
+// open serves an engine with a running container web, and dials it twice: through the socket, and in memory.
+func open(t *testing.T) (engine *sim.Engine, clients map[string]dockerio.Engine, id string) {
+	t.Helper()
+	engine = sim.New(sim.Options{})
+	_, err := engine.Import("busybox", "")
+	require.NoError(t, err)
+	id, err = engine.Run(sim.ContainerOptions{Name: "web", Image: "busybox"})
+	require.NoError(t, err)
+	socket := serve(t, engine)
 	clients = map[string]dockerio.Engine{}
 	for name, dialer := range map[string]dockerio.Dialer{"socket": moby.Dialer{}, "memory": engine.Dialer()} {
-		clients[name], err = dialer.Dial(t.Context(), messages.Endpoint{Host: "unix://" + filepath.Join(dir, "s")})
+		clients[name], err = dialer.Dial(t.Context(), messages.Endpoint{Host: "unix://" + socket})
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, clients[name].Close()) })
 	}
@@ -180,4 +188,32 @@ func TestAShareIsChosenByTheSeed(t *testing.T) {
 	require.InDelta(t, 100, len(first), 40)
 	require.Equal(t, first, run(1))
 	require.False(t, slices.Equal(first, run(2)))
+}
+
+// Who does not read the stream loses events and makes each call that has one wait, as on a real engine; others are answered.
+func TestASlowReader(t *testing.T) {
+	const stall = time.Millisecond
+	engine := sim.New(sim.Options{Buffer: 8, Stall: stall})
+	socket := serve(t, engine)
+	connection, err := net.Dial("unix", socket)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, connection.Close()) }()
+	_, err = io.WriteString(connection, "GET /v1.41/events HTTP/1.1\r\nHost: engine\r\n\r\n")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return engine.Streams() == 1 }, 10*time.Second, time.Millisecond)
+	const most = 100_000 // far more than a socket holds
+	var last time.Duration
+	for i := 0; engine.Lost() == 0; i++ {
+		require.Less(t, i, most)
+		began := time.Now()
+		_, err := engine.VolumeCreate(sim.VolumeOptions{Name: fmt.Sprint("v", i)})
+		require.NoError(t, err)
+		last = time.Since(began)
+	}
+	require.GreaterOrEqual(t, last, stall, "the call that lost the event waited for the reader")
+	client, err := moby.Dialer{}.Dial(t.Context(), messages.Endpoint{Host: "unix://" + socket})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, client.Close()) }()
+	_, err = client.ListVolumes(t.Context())
+	require.NoError(t, err)
 }
