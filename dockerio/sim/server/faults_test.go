@@ -189,31 +189,3 @@ func TestAShareIsChosenByTheSeed(t *testing.T) {
 	require.Equal(t, first, run(1))
 	require.False(t, slices.Equal(first, run(2)))
 }
-
-// Who does not read the stream loses events and makes each call that has one wait, as on a real engine; others are answered.
-func TestASlowReader(t *testing.T) {
-	const stall = time.Millisecond
-	engine := sim.New(sim.Options{Buffer: 8, Stall: stall})
-	socket := serve(t, engine)
-	connection, err := net.Dial("unix", socket)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, connection.Close()) }()
-	_, err = io.WriteString(connection, "GET /v1.41/events HTTP/1.1\r\nHost: engine\r\n\r\n")
-	require.NoError(t, err)
-	require.Eventually(t, func() bool { return engine.Streams() == 1 }, 10*time.Second, time.Millisecond)
-	const most = 100_000 // far more than a socket holds
-	var last time.Duration
-	for i := 0; engine.Lost() == 0; i++ {
-		require.Less(t, i, most)
-		began := time.Now()
-		_, err := engine.VolumeCreate(sim.VolumeOptions{Name: fmt.Sprint("v", i)})
-		require.NoError(t, err)
-		last = time.Since(began)
-	}
-	require.GreaterOrEqual(t, last, stall, "the call that lost the event waited for the reader")
-	client, err := moby.Dialer{}.Dial(t.Context(), messages.Endpoint{Host: "unix://" + socket})
-	require.NoError(t, err)
-	defer func() { require.NoError(t, client.Close()) }()
-	_, err = client.ListVolumes(t.Context())
-	require.NoError(t, err)
-}
