@@ -52,6 +52,9 @@ func (e *Engine) newImage(now time.Time) *image {
 	return i
 }
 
+// Familiar is a reference as people write it: with a tag, and without the name of Docker's own registry.
+func Familiar(ref string) string { return normalTag(ref) }
+
 // normalTag adds the default tag, and drops what stands for Docker's own registry.
 func normalTag(ref string) string {
 	if rest, ok := strings.CutPrefix(ref, "docker.io/"); ok {

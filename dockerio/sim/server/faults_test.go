@@ -21,19 +21,15 @@ import (
 	"github.com/rdd-desktop/rdd/messages"
 )
 
-// open serves an engine with a running container web, and dials it twice: through the socket, and in memory.
-func open(t *testing.T) (engine *sim.Engine, clients map[string]dockerio.Engine, id string) {
+// serve puts an engine on a socket until the test ends.
+func serve(t *testing.T, engine *sim.Engine) (socket string) {
 	t.Helper()
 	leaks := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, leaks) })
-	dir, err := os.MkdirTemp("", "rdds")
+	dir, err := os.MkdirTemp("", "rdds") // short: it gets a socket
 	require.NoError(t, err)
-	engine = sim.New(sim.Options{})
-	_, err = engine.Import("busybox", "")
-	require.NoError(t, err)
-	id, err = engine.Run(sim.ContainerOptions{Name: "web", Image: "busybox"})
-	require.NoError(t, err)
-	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	socket = filepath.Join(dir, "s")
+	l, err := net.Listen("unix", socket)
 	require.NoError(t, err)
 	s := server.New(engine)
 	s.Serve(l)
@@ -42,9 +38,21 @@ func open(t *testing.T) (engine *sim.Engine, clients map[string]dockerio.Engine,
 		engine.Close()
 		require.NoError(t, os.RemoveAll(dir))
 	})
+	return socket
+}
+
+// open serves an engine with a running container web, and dials it twice: through the socket, and in memory.
+func open(t *testing.T) (engine *sim.Engine, clients map[string]dockerio.Engine, id string) {
+	t.Helper()
+	engine = sim.New(sim.Options{})
+	_, err := engine.Import("busybox", "")
+	require.NoError(t, err)
+	id, err = engine.Run(sim.ContainerOptions{Name: "web", Image: "busybox"})
+	require.NoError(t, err)
+	socket := serve(t, engine)
 	clients = map[string]dockerio.Engine{}
 	for name, dialer := range map[string]dockerio.Dialer{"socket": moby.Dialer{}, "memory": engine.Dialer()} {
-		clients[name], err = dialer.Dial(t.Context(), messages.Endpoint{Host: "unix://" + filepath.Join(dir, "s")})
+		clients[name], err = dialer.Dial(t.Context(), messages.Endpoint{Host: "unix://" + socket})
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, clients[name].Close()) })
 	}

@@ -195,6 +195,7 @@ func pullOrImport(c *call) (any, error) {
 		}
 		ref += separator + t
 	}
+	ref = sim.Familiar(ref)
 	had, _ := c.engine.ImageByRef(ref)
 	id, err := c.engine.Pull(ref)
 	if err != nil {
@@ -209,11 +210,8 @@ func pullOrImport(c *call) (any, error) {
 
 // pulled tells of a pull that is done already.
 func (p progress) pulled(ref string, i sim.ImageDetail, had bool) {
-	repository, tag, tagged := strings.Cut(ref[strings.LastIndex(ref, "/")+1:], ":")
-	repository = ref[:strings.LastIndex(ref, "/")+1] + repository
-	if !tagged {
-		tag = "latest"
-	}
+	colon := strings.LastIndex(ref, ":")
+	repository, tag := ref[:colon], ref[colon+1:]
 	from := repository
 	if !strings.Contains(from, "/") {
 		from = "library/" + from
