@@ -40,6 +40,23 @@ test: ## everything: format, vet, type checks for three systems, lint, all tests
 	@$(GO) build -o bin/suite$(GOEXE) ./tests/suite
 	@RDD_IN_MAKE_TEST=1 bin/suite$(GOEXE) -started $(STARTED) -limit $(TIMEOUT) </dev/null
 
+# Days of `make virtual`, each with a seed of its own, and the fuzzing time of each target of `make fuzz`.
+SEEDS ?= 50
+TIME ?= 30s
+
+.PHONY: virtual
+virtual: ## SEEDS days of faults in virtual time, with the race detector (a failure prints how to replay it)
+	$(GO) test -race -count=1 -timeout 60m -run TestADay ./tests/virtual -seeds $(SEEDS)
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for TIME
+	@$(GO) list ./... | while read -r pkg; do \
+		dir=$$($(GO) list -f '{{.Dir}}' "$$pkg"); \
+		for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' "$$dir"/*_test.go 2>/dev/null | cut -c6-); do \
+			echo "$$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(TIME) "$$pkg" </dev/null || exit 1; \
+		done; done
+
 .PHONY: check
 check: format vet lint
 

@@ -14,7 +14,7 @@ import (
 var (
 	seeds   = flag.Int("seeds", 3, "how many days TestADay lives through, each with a seed of its own")
 	oneSeed = flag.Uint64("seed", 0, "the one seed to live through; 0 = all")
-	long    = flag.Duration("long", 2*time.Hour, "how long a day is")
+	long    = flag.Duration("long", 24*time.Hour, "how long a day is")
 )
 
 func TestMain(m *testing.M) {

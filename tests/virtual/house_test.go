@@ -52,6 +52,8 @@ type house struct {
 	uids   *identities
 	// told is what is printed when a check fails: what was done and when.
 	told []string
+	// hunting: a check that fails is what the test wants.
+	hunting bool
 }
 
 // in runs test in a bubble of virtual time with a house that runs.
@@ -125,6 +127,9 @@ func (h *house) stop() {
 // fatal ends the test with what was done so far.
 func (h *house) fatal(format string, args ...any) {
 	h.t.Helper()
+	if h.hunting {
+		panic(broken{fmt.Sprintf(format, args...)})
+	}
 	from := max(0, len(h.told)-40)
 	h.t.Fatalf("after %s: %s\n\nthe last steps:\n%s", time.Since(h.began), fmt.Sprintf(format, args...), strings.Join(h.told[from:], "\n"))
 }

@@ -18,6 +18,8 @@ type port struct {
 
 	mu                        sync.Mutex
 	duplicate, delay, reorder bool
+	// late is how long after a subscription its first event is read.
+	late time.Duration
 
 	// hostClock: the watcher subscribes from the host's clock on, not from the engine's.
 	hostClock bool
@@ -41,7 +43,9 @@ func (p *port) set(change func()) {
 	change()
 }
 
-func (p *port) faithful() { p.set(func() { p.duplicate, p.delay, p.reorder = false, false, false }) }
+func (p *port) faithful() {
+	p.set(func() { p.duplicate, p.delay, p.reorder, p.late = false, false, false, 0 })
+}
 
 // Dial implements dockerio.Dialer.
 func (p *port) Dial(ctx context.Context, at messages.Endpoint) (dockerio.Engine, error) {
@@ -108,7 +112,8 @@ type stream struct {
 	dockerio.Stream
 	port *port
 	// due comes before anything new.
-	due []dockerio.Event
+	due  []dockerio.Event
+	read bool
 }
 
 // Next implements dockerio.Stream.
@@ -118,11 +123,18 @@ func (s *stream) Next() (dockerio.Event, error) {
 		s.due = s.due[1:]
 		return e, nil
 	}
+	p := s.port
+	if !s.read {
+		s.read = true
+		p.mu.Lock()
+		late := p.late
+		p.mu.Unlock()
+		time.Sleep(late)
+	}
 	e, err := s.Stream.Next()
 	if err != nil {
 		return e, err
 	}
-	p := s.port
 	p.mu.Lock()
 	p.known.last = e.Time
 	luck := p.luck(e)

@@ -52,6 +52,7 @@ var troubles = []trouble{
 	{weight: 2, within: afterAudit, lossy: true, blind: true, begin: onPort("events change places", func(p *port) { p.reorder = true })},
 	{weight: 3, within: soon, begin: skewed},
 	{weight: 2, within: soon, blind: true, begin: skewedAndCut},
+	{weight: 4, within: soon, blind: true, begin: late},
 	{weight: 8, within: soon + 5*time.Second, blind: true, begin: panics},
 	{weight: 1, within: soon + 10*time.Second, blind: true, begin: stopped},
 	{weight: 1, within: soon + 10*time.Second, blind: true, begin: replaced},
@@ -164,6 +165,19 @@ func skewedAndCut(h *house) (string, func()) {
 	words, _ := skewed(h)
 	h.world.Faults().CutStreams()
 	return words + " and streams end", func() {}
+}
+
+// late: the engine answers a subscription before it has subscribed, as a real one may, and its clock is off; what happens until it
+// has is told only to who subscribed by the engine's clock.
+func late(h *house) (string, func()) {
+	h.world.Faults().SubscribeLate()
+	h.port.set(func() { h.port.late = 300 * time.Millisecond })
+	words, _ := skewedAndCut(h)
+	h.tell("trouble: subscriptions come late")
+	for range 8 {
+		h.live()
+	}
+	return words + " while subscriptions come late", h.port.faithful
 }
 
 // effects by who has them.
