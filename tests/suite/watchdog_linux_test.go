@@ -27,8 +27,10 @@ func neighbour(t *testing.T, run string) host.Process {
 	return p
 }
 
-// failing leaves a process behind and fails; the process tells its pid in a file.
-const failing = `setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $! > "$0"; exit 3`
+// failing leaves a process behind and fails; the process tells its pid in a file. It fails only when what it leaves is what it shall be:
+// a process between fork and exec has no arguments that a bundle could show.
+const failing = `setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $! > "$0"
+until [ "$(cat /proc/$!/comm)" = sleep ]; do :; done; exit 3`
 
 func leftover(t *testing.T, file string) host.Process {
 	t.Helper()
