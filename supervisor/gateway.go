@@ -38,6 +38,7 @@ type gateway struct {
 	log         *slog.Logger
 	incarnation int64
 	load        *gatewayLoad
+	out         *outbox
 
 	calls, pulls int
 	queue        []*call
@@ -67,11 +68,11 @@ type callDone struct {
 	answer proto.Message
 }
 
-func gatewayProducer(ctx context.Context, b backend, log *slog.Logger, load *gatewayLoad) actor.Producer {
+func gatewayProducer(ctx context.Context, b backend, log *slog.Logger, load *gatewayLoad, out *outbox) actor.Producer {
 	var incarnations atomic.Int64
 	return func() actor.Actor {
 		load.queued.Store(0)
-		return &gateway{ctx: ctx, b: b, log: log, load: load, incarnation: incarnations.Add(1), peers: map[peerKey]map[*call]struct{}{}}
+		return &gateway{ctx: ctx, b: b, log: log, load: load, out: out, incarnation: incarnations.Add(1), peers: map[peerKey]map[*call]struct{}{}}
 	}
 }
 
@@ -104,29 +105,36 @@ func (g *gateway) request(c actor.Context, r *messages.Request) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			c.Send(sender, refusal(r.Id, internal(p)))
+			g.send(c, sender, refusal(r.Id, internal(p)))
 			panic(p)
 		}
 	}()
 	if err := validate(r); err != nil {
-		c.Send(sender, refusal(r.Id, err))
+		g.send(c, sender, refusal(r.Id, err))
 		return
 	}
 	q := &call{request: r, sender: sender, incarnation: g.incarnation}
 	switch {
 	case q.pull() && g.pulls >= maxPulls:
-		c.Send(sender, refusal(r.Id, busy(fmt.Sprintf("%d watches wait for news already", g.pulls))))
+		g.send(c, sender, refusal(r.Id, busy(fmt.Sprintf("%d watches wait for news already", g.pulls))))
 	case q.pull():
 		g.begin(c, q)
 	case g.calls < maxCalls:
 		g.begin(c, q)
 	case len(g.queue) >= maxQueue:
-		c.Send(sender, refusal(r.Id, busy(fmt.Sprintf("%d requests are waiting", len(g.queue)))))
+		g.send(c, sender, refusal(r.Id, busy(fmt.Sprintf("%d requests are waiting", len(g.queue)))))
 	default:
 		q.ctx, q.cancel = context.WithTimeout(g.ctx, callDeadline)
 		g.remember(c, q)
 		g.queue = append(g.queue, q)
 		g.load.queued.Store(int64(len(g.queue)))
+	}
+}
+
+// send answers a peer, unless it leaves its answers unread.
+func (g *gateway) send(c actor.Context, to *actor.PID, answer proto.Message) {
+	if g.out.take(to.Address, answer) {
+		c.Send(to, answer)
 	}
 }
 
@@ -198,7 +206,7 @@ func (q *call) run(ending context.Context, b backend, log *slog.Logger) (a proto
 
 func (g *gateway) done(c actor.Context, d callDone) {
 	if !d.c.dropped {
-		c.Send(d.c.sender, d.answer)
+		g.send(c, d.c.sender, d.answer)
 	}
 	if d.c.incarnation != g.incarnation {
 		d.c.cancel()
