@@ -71,8 +71,10 @@ func besieged(t *testing.T) *fortress {
 	return f
 }
 
-func (f *fortress) run(name string) string {
-	id, err := f.world.Run(sim.ContainerOptions{Name: name, Image: "busybox"})
+func (f *fortress) run(name string) string { return f.runWith(name, nil) }
+
+func (f *fortress) runWith(name string, labels map[string]string) string {
+	id, err := f.world.Run(sim.ContainerOptions{Name: name, Image: "busybox", Labels: labels})
 	require.NoError(f.t, err)
 	return id
 }
@@ -183,9 +185,13 @@ func (f *fortress) connect(creds grpccreds.TransportCredentials) *grpc.ClientCon
 }
 
 func (f *fortress) open(conn *grpc.ClientConn) remote.Remoting_ReceiveClient {
-	s, err := remote.NewRemotingClient(conn).Receive(within(f.t, patience))
+	s, err := f.receive(conn)
 	require.NoError(f.t, err)
 	return s
+}
+
+func (f *fortress) receive(conn *grpc.ClientConn) (remote.Remoting_ReceiveClient, error) {
+	return remote.NewRemotingClient(conn).Receive(within(f.t, patience))
 }
 
 // greeted is a stream of a peer that the daemon takes for one of its clients.

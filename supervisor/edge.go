@@ -45,6 +45,7 @@ type edge struct {
 	system  *actor.ActorSystem
 	remote  *remote.Remote
 	gateway *actor.PID
+	out     *outbox
 	cancel  context.CancelFunc
 	once    sync.Once
 
@@ -72,10 +73,10 @@ func startEdge(ctx context.Context, b backend, cfg EdgeConfig) (_ *edge, err err
 	if err != nil {
 		return nil, fmt.Errorf("read our own start time: %w", err)
 	}
-	e := &edge{cfg: cfg, peers: map[string]int{}}
-	load, out := &gatewayLoad{}, newOutbox()
+	e := &edge{cfg: cfg, out: newOutbox(), peers: map[string]int{}}
+	load := &gatewayLoad{}
 	f := newFilter(cfg.Log, gatewayName, gatewayAccept)
-	f.met, f.parted, f.reads = e.met, e.parted, out.reads
+	f.met, f.parted, f.reads = e.met, e.parted, e.out.reads
 	f.pace = func(ctx context.Context) {
 		if load.queued.Load() >= maxQueue {
 			_ = sleep(ctx, 20*time.Millisecond)
@@ -86,18 +87,18 @@ func startEdge(ctx context.Context, b backend, cfg EdgeConfig) (_ *edge, err err
 		remoteOptions{
 			server: []grpc.ServerOption{grpc.ConnectionTimeout(greetTime),
 				grpc.KeepaliveParams(keepalive.ServerParameters{Time: cfg.silent, Timeout: cfg.silent})},
-			dial: []grpc.DialOption{grpc.WithStreamInterceptor(out.stream)},
+			dial: []grpc.DialOption{grpc.WithStreamInterceptor(e.out.stream)},
 		})
 	if err != nil {
 		return nil, err
 	}
 	e.system.EventStream.Subscribe(func(m any) {
 		if t, ok := m.(*remote.EndpointTerminatedEvent); ok {
-			out.ended(t.Address)
+			e.out.ended(t.Address)
 		}
 	})
 	ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	props := actor.PropsFromProducer(gatewayProducer(ctx, b, cfg.Log, load, out),
+	props := actor.PropsFromProducer(gatewayProducer(ctx, b, cfg.Log, load, e.out),
 		actor.WithGuardian(restartAlways{log: cfg.Log}))
 	if e.gateway, err = e.system.Root.SpawnNamed(props, gatewayName); err != nil {
 		e.stop()

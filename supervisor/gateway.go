@@ -17,9 +17,11 @@ import (
 
 // Bounds of the gateway.
 const (
-	// maxCalls is the most requests worked on at once, maxQueue how many more may wait for their turn.
-	maxCalls = 64
-	maxQueue = 1024
+	// maxCalls is the most requests worked on at once, maxCallsOfOne those of one peer, maxQueue how many more may wait for
+	// their turn.
+	maxCalls      = 64
+	maxCallsOfOne = 48
+	maxQueue      = 1024
 	// maxPulls is the most pulls held at once. They wait for news, mostly, and so do not count as calls.
 	maxPulls = 1024
 	// Deadlines of what a request may take; a pull is answered after 5 s even without news.
@@ -41,7 +43,7 @@ type gateway struct {
 	out         *outbox
 
 	calls, pulls int
-	queue        []*call
+	turns        turns
 	peers        map[peerKey]map[*call]struct{}
 }
 
@@ -72,7 +74,8 @@ func gatewayProducer(ctx context.Context, b backend, log *slog.Logger, load *gat
 	var incarnations atomic.Int64
 	return func() actor.Actor {
 		load.queued.Store(0)
-		return &gateway{ctx: ctx, b: b, log: log, load: load, out: out, incarnation: incarnations.Add(1), peers: map[peerKey]map[*call]struct{}{}}
+		return &gateway{ctx: ctx, b: b, log: log, load: load, out: out, incarnation: incarnations.Add(1), turns: newTurns(),
+			peers: map[peerKey]map[*call]struct{}{}}
 	}
 }
 
@@ -86,7 +89,7 @@ func (g *gateway) Receive(c actor.Context) {
 	case *actor.Terminated:
 		g.gone(m.Who)
 	case *actor.Stopping, *actor.Restarting:
-		for _, q := range g.queue {
+		for _, q := range g.turns.all() {
 			q.cancel()
 		}
 		for _, calls := range g.peers {
@@ -119,16 +122,24 @@ func (g *gateway) request(c actor.Context, r *messages.Request) {
 		g.send(c, sender, refusal(r.Id, busy(fmt.Sprintf("%d watches wait for news already", g.pulls))))
 	case q.pull():
 		g.begin(c, q)
-	case g.calls < maxCalls:
+	case g.calls < maxCalls && g.turns.free(sender.Address):
 		g.begin(c, q)
-	case len(g.queue) >= maxQueue:
-		g.send(c, sender, refusal(r.Id, busy(fmt.Sprintf("%d requests are waiting", len(g.queue)))))
 	default:
-		q.ctx, q.cancel = context.WithTimeout(g.ctx, callDeadline)
-		g.remember(c, q)
-		g.queue = append(g.queue, q)
-		g.load.queued.Store(int64(len(g.queue)))
+		g.wait(c, q)
 	}
+}
+
+// wait queues a request, or refuses the one that is too much.
+func (g *gateway) wait(c actor.Context, q *call) {
+	q.ctx, q.cancel = context.WithTimeout(g.ctx, callDeadline)
+	g.remember(c, q)
+	if refused := g.turns.push(q); refused != nil {
+		g.forget(refused)
+		if !refused.dropped {
+			g.send(c, refused.sender, refusal(refused.request.Id, busy(fmt.Sprintf("%d requests are waiting", g.turns.n))))
+		}
+	}
+	g.load.queued.Store(int64(g.turns.n))
 }
 
 // send answers a peer, unless it leaves its answers unread.
@@ -175,6 +186,7 @@ func (g *gateway) begin(c actor.Context, q *call) {
 		g.pulls++
 	} else {
 		g.calls++
+		g.turns.begun(q.sender.Address)
 	}
 	if q.ctx == nil {
 		limit := callDeadline
@@ -218,15 +230,17 @@ func (g *gateway) done(c actor.Context, d callDone) {
 		return
 	}
 	g.calls--
-	for g.calls < maxCalls && len(g.queue) > 0 {
-		q := g.queue[0]
-		g.queue = g.queue[1:]
-		if q.dropped {
-			continue
+	g.turns.done(d.c.sender.Address)
+	for g.calls < maxCalls {
+		q := g.turns.next()
+		if q == nil {
+			break
 		}
-		g.begin(c, q)
+		if !q.dropped {
+			g.begin(c, q)
+		}
 	}
-	g.load.queued.Store(int64(len(g.queue)))
+	g.load.queued.Store(int64(g.turns.n))
 }
 
 // gone drops what a peer that ended still wanted. Sending it anything would make the library dial a dead address.
