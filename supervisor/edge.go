@@ -3,9 +3,7 @@ package supervisor
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -15,6 +13,7 @@ import (
 	"github.com/asynkron/protoactor-go/remote"
 	"google.golang.org/grpc"
 	grpccreds "google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 )
 
 // EdgeConfig says where the edge makes itself known.
@@ -25,10 +24,19 @@ type EdgeConfig struct {
 	Boot int64
 	// Log, if nil, discards.
 	Log *slog.Logger
+	// silent is how long a peer may be silent before it is asked for a sign of life, and again how long that may take. Default 30 s.
+	silent time.Duration
 }
 
-// maxRequestBatch is the most bytes of one batch of requests from a peer.
-const maxRequestBatch = 16 << 20
+// Bounds of what a peer may have of us.
+const (
+	// maxRequestBatch is the most bytes of one batch of requests from a peer.
+	maxRequestBatch = 16 << 20
+	// greetTime is how long a connection may take to prove who it is.
+	greetTime = 15 * time.Second
+	// maxSilence is the default of EdgeConfig.silent.
+	maxSilence = 30 * time.Second
+)
 
 // edge is the second actor system: the remote and the gateway. It gets a backend, never an address in core.
 type edge struct {
@@ -37,11 +45,12 @@ type edge struct {
 	system  *actor.ActorSystem
 	remote  *remote.Remote
 	gateway *actor.PID
+	out     *outbox
 	cancel  context.CancelFunc
 	once    sync.Once
 
 	mu    sync.Mutex
-	peers map[string]bool // addresses that said hello
+	peers map[string]int // streams by the address they said hello with
 }
 
 // starting serialises starts of the library's remote in one process: each replaces the process-wide grpc logger.
@@ -53,6 +62,9 @@ func startEdge(ctx context.Context, b backend, cfg EdgeConfig) (_ *edge, err err
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.silent == 0 {
+		cfg.silent = maxSilence
+	}
 	id, client, serveID, err := newAuthority(time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("make the edge's certificates: %w", err)
@@ -61,22 +73,32 @@ func startEdge(ctx context.Context, b backend, cfg EdgeConfig) (_ *edge, err err
 	if err != nil {
 		return nil, fmt.Errorf("read our own start time: %w", err)
 	}
-	e := &edge{cfg: cfg, peers: map[string]bool{}}
+	e := &edge{cfg: cfg, out: newOutbox(), peers: map[string]int{}}
 	load := &gatewayLoad{}
 	f := newFilter(cfg.Log, gatewayName, gatewayAccept)
-	f.met, f.parted = e.met, e.parted
+	f.met, f.parted, f.reads = e.met, e.parted, e.out.reads
 	f.pace = func(ctx context.Context) {
 		if load.queued.Load() >= maxQueue {
 			_ = sleep(ctx, 20*time.Millisecond)
 		}
 	}
 	e.system, e.remote, err = startRemote(cfg.Log, f, maxRequestBatch,
-		grpccreds.NewTLS(id.acceptConfig()), grpccreds.NewTLS(id.dialConfig()))
+		grpccreds.NewTLS(id.acceptConfig()), grpccreds.NewTLS(id.dialConfig()),
+		remoteOptions{
+			server: []grpc.ServerOption{grpc.ConnectionTimeout(greetTime),
+				grpc.KeepaliveParams(keepalive.ServerParameters{Time: cfg.silent, Timeout: cfg.silent})},
+			dial: []grpc.DialOption{grpc.WithStreamInterceptor(e.out.stream)},
+		})
 	if err != nil {
 		return nil, err
 	}
+	e.system.EventStream.Subscribe(func(m any) {
+		if t, ok := m.(*remote.EndpointTerminatedEvent); ok {
+			e.out.ended(t.Address)
+		}
+	})
 	ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	props := actor.PropsFromProducer(gatewayProducer(ctx, b, cfg.Log, load),
+	props := actor.PropsFromProducer(gatewayProducer(ctx, b, cfg.Log, load, e.out),
 		actor.WithGuardian(restartAlways{log: cfg.Log}))
 	if e.gateway, err = e.system.Root.SpawnNamed(props, gatewayName); err != nil {
 		e.stop()
@@ -95,8 +117,14 @@ func startEdge(ctx context.Context, b backend, cfg EdgeConfig) (_ *edge, err err
 	return e, nil
 }
 
+// remoteOptions are what one side of the edge wants beyond what both have.
+type remoteOptions struct {
+	server []grpc.ServerOption
+	dial   []grpc.DialOption
+}
+
 // startRemote starts an actor system with a listener on 127.0.0.1, before anything is spawned in it.
-func startRemote(log *slog.Logger, f *filter, maxBytes int, accept, dial grpccreds.TransportCredentials) (
+func startRemote(log *slog.Logger, f *filter, maxBytes int, accept, dial grpccreds.TransportCredentials, more remoteOptions) (
 	_ *actor.ActorSystem, _ *remote.Remote, err error) {
 	starting.Lock()
 	defer starting.Unlock()
@@ -112,9 +140,9 @@ func startRemote(log *slog.Logger, f *filter, maxBytes int, accept, dial grpccre
 		actor.WithDeadLetterRequestLogging(false))
 	f.own = system.Address
 	cfg := remote.Configure(loopback, 0,
-		remote.WithServerOptions(append(f.options(),
+		remote.WithServerOptions(append(append(f.options(), more.server...),
 			grpc.Creds(door), grpc.MaxRecvMsgSize(maxBytes), grpc.MaxConcurrentStreams(16))...),
-		remote.WithDialOptions(grpc.WithTransportCredentials(dial), grpc.WithNoProxy()),
+		remote.WithDialOptions(append(more.dial, grpc.WithTransportCredentials(dial), grpc.WithNoProxy())...),
 		remote.WithEndpointWriterBatchSize(batchSize), remote.WithEndpointWriterQueueSize(1024))
 	cfg.MaxRetryCount = 1
 	r := remote.NewRemote(system, cfg)
@@ -122,53 +150,25 @@ func startRemote(log *slog.Logger, f *filter, maxBytes int, accept, dial grpccre
 	return system, r, door.ring(system.Address())
 }
 
-// doorbell takes the first connection, our own, for a sign that the server serves. Until then the server writes to gRPC's
-// process-wide logger, which the next start of a remote in this process replaces.
-type doorbell struct {
-	grpccreds.TransportCredentials
-	once sync.Once
-	rung chan struct{}
-}
-
-func (d *doorbell) ring(address string) error {
-	conn, err := net.DialTimeout("tcp", address, time.Second)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
-	select {
-	case <-d.rung:
-		return nil
-	case <-time.After(5 * time.Second):
-		return fmt.Errorf("nobody serves at %s", address)
-	}
-}
-
-// ServerHandshake implements credentials.TransportCredentials.
-func (d *doorbell) ServerHandshake(conn net.Conn) (net.Conn, grpccreds.AuthInfo, error) {
-	first := false
-	d.once.Do(func() {
-		first = true
-		close(d.rung)
-	})
-	if first {
-		return nil, nil, io.EOF // the one error that is not logged
-	}
-	return d.TransportCredentials.ServerHandshake(conn)
-}
-
 func (e *edge) met(address string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.peers[address] = true
+	e.peers[address]++
 }
 
-// parted drops our own connection to a peer that left: the library would try to reach it for ever.
+// parted drops our own connection to a peer that left: the library would try to reach it for ever. An address is only what a
+// peer said, so it has left with the last stream that said so.
 func (e *edge) parted(address string) {
 	e.mu.Lock()
-	delete(e.peers, address)
+	e.peers[address]--
+	last := e.peers[address] <= 0
+	if last {
+		delete(e.peers, address)
+	}
 	e.mu.Unlock()
-	e.system.EventStream.Publish(&remote.EndpointTerminatedEvent{Address: address})
+	if last {
+		e.system.EventStream.Publish(&remote.EndpointTerminatedEvent{Address: address})
+	}
 }
 
 // stop removes edge.json, answers nobody any more and closes the listener.
@@ -185,7 +185,7 @@ func (e *edge) stop() {
 		}
 		e.mu.Lock()
 		peers := e.peers
-		e.peers = map[string]bool{}
+		e.peers = map[string]int{}
 		e.mu.Unlock()
 		if len(peers) > 0 {
 			time.Sleep(100 * time.Millisecond) // the last answers leave

@@ -227,11 +227,11 @@ func TestPanicsAndFloodsHurtOnlyThemselves(t *testing.T) {
 			}
 		})
 	}
-	require.Eventually(t, func() bool { return refused.Load() == 3000-maxCalls-maxQueue }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return refused.Load() == 3000-maxCallsOfOne-maxQueue }, 20*time.Second, 10*time.Millisecond)
 	close(release)
 	wg.Wait()
-	require.EqualValues(t, maxCalls, most.Load())
-	require.EqualValues(t, maxCalls+maxQueue, served.Load())
+	require.EqualValues(t, maxCallsOfOne, most.Load())
+	require.EqualValues(t, maxCallsOfOne+maxQueue, served.Load())
 	require.Zero(t, others.Load())
 }
 

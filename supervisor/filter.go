@@ -62,6 +62,8 @@ type filter struct {
 	met func(address string)
 	// parted, if set, is told when the stream of such a peer has ended.
 	parted func(address string)
+	// reads, if set, says whether a peer takes the answers it asked for.
+	reads func(address string) bool
 	// pace, if set, is called after each batch and holds up a peer that sends more than is worked off.
 	pace func(ctx context.Context)
 }
@@ -182,6 +184,8 @@ func (s *filtered) batch(b *remote.MessageBatch) error {
 		return fmt.Errorf("a message before the hello")
 	case b == nil || len(b.Envelopes) > maxEnvelopes:
 		return fmt.Errorf("a batch of %d messages", len(b.GetEnvelopes()))
+	case s.f.reads != nil && !s.f.reads(s.peer):
+		return fmt.Errorf("%s asks, and does not read the answers", s.peer)
 	}
 	for _, name := range b.TypeNames {
 		if !s.f.accept[name] {

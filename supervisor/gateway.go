@@ -17,9 +17,11 @@ import (
 
 // Bounds of the gateway.
 const (
-	// maxCalls is the most requests worked on at once, maxQueue how many more may wait for their turn.
-	maxCalls = 64
-	maxQueue = 1024
+	// maxCalls is the most requests worked on at once, maxCallsOfOne those of one peer, maxQueue how many more may wait for
+	// their turn.
+	maxCalls      = 64
+	maxCallsOfOne = 48
+	maxQueue      = 1024
 	// maxPulls is the most pulls held at once. They wait for news, mostly, and so do not count as calls.
 	maxPulls = 1024
 	// Deadlines of what a request may take; a pull is answered after 5 s even without news.
@@ -38,9 +40,10 @@ type gateway struct {
 	log         *slog.Logger
 	incarnation int64
 	load        *gatewayLoad
+	out         *outbox
 
 	calls, pulls int
-	queue        []*call
+	turns        turns
 	peers        map[peerKey]map[*call]struct{}
 }
 
@@ -67,11 +70,12 @@ type callDone struct {
 	answer proto.Message
 }
 
-func gatewayProducer(ctx context.Context, b backend, log *slog.Logger, load *gatewayLoad) actor.Producer {
+func gatewayProducer(ctx context.Context, b backend, log *slog.Logger, load *gatewayLoad, out *outbox) actor.Producer {
 	var incarnations atomic.Int64
 	return func() actor.Actor {
 		load.queued.Store(0)
-		return &gateway{ctx: ctx, b: b, log: log, load: load, incarnation: incarnations.Add(1), peers: map[peerKey]map[*call]struct{}{}}
+		return &gateway{ctx: ctx, b: b, log: log, load: load, out: out, incarnation: incarnations.Add(1), turns: newTurns(),
+			peers: map[peerKey]map[*call]struct{}{}}
 	}
 }
 
@@ -85,7 +89,7 @@ func (g *gateway) Receive(c actor.Context) {
 	case *actor.Terminated:
 		g.gone(m.Who)
 	case *actor.Stopping, *actor.Restarting:
-		for _, q := range g.queue {
+		for _, q := range g.turns.all() {
 			q.cancel()
 		}
 		for _, calls := range g.peers {
@@ -104,29 +108,44 @@ func (g *gateway) request(c actor.Context, r *messages.Request) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			c.Send(sender, refusal(r.Id, internal(p)))
+			g.send(c, sender, refusal(r.Id, internal(p)))
 			panic(p)
 		}
 	}()
 	if err := validate(r); err != nil {
-		c.Send(sender, refusal(r.Id, err))
+		g.send(c, sender, refusal(r.Id, err))
 		return
 	}
 	q := &call{request: r, sender: sender, incarnation: g.incarnation}
 	switch {
 	case q.pull() && g.pulls >= maxPulls:
-		c.Send(sender, refusal(r.Id, busy(fmt.Sprintf("%d watches wait for news already", g.pulls))))
+		g.send(c, sender, refusal(r.Id, busy(fmt.Sprintf("%d watches wait for news already", g.pulls))))
 	case q.pull():
 		g.begin(c, q)
-	case g.calls < maxCalls:
+	case g.calls < maxCalls && g.turns.free(sender.Address):
 		g.begin(c, q)
-	case len(g.queue) >= maxQueue:
-		c.Send(sender, refusal(r.Id, busy(fmt.Sprintf("%d requests are waiting", len(g.queue)))))
 	default:
-		q.ctx, q.cancel = context.WithTimeout(g.ctx, callDeadline)
-		g.remember(c, q)
-		g.queue = append(g.queue, q)
-		g.load.queued.Store(int64(len(g.queue)))
+		g.wait(c, q)
+	}
+}
+
+// wait queues a request, or refuses the one that is too much.
+func (g *gateway) wait(c actor.Context, q *call) {
+	q.ctx, q.cancel = context.WithTimeout(g.ctx, callDeadline)
+	g.remember(c, q)
+	if refused := g.turns.push(q); refused != nil {
+		g.forget(refused)
+		if !refused.dropped {
+			g.send(c, refused.sender, refusal(refused.request.Id, busy(fmt.Sprintf("%d requests are waiting", g.turns.n))))
+		}
+	}
+	g.load.queued.Store(int64(g.turns.n))
+}
+
+// send answers a peer, unless it leaves its answers unread.
+func (g *gateway) send(c actor.Context, to *actor.PID, answer proto.Message) {
+	if g.out.take(to.Address, answer) {
+		c.Send(to, answer)
 	}
 }
 
@@ -167,6 +186,7 @@ func (g *gateway) begin(c actor.Context, q *call) {
 		g.pulls++
 	} else {
 		g.calls++
+		g.turns.begun(q.sender.Address)
 	}
 	if q.ctx == nil {
 		limit := callDeadline
@@ -198,7 +218,7 @@ func (q *call) run(ending context.Context, b backend, log *slog.Logger) (a proto
 
 func (g *gateway) done(c actor.Context, d callDone) {
 	if !d.c.dropped {
-		c.Send(d.c.sender, d.answer)
+		g.send(c, d.c.sender, d.answer)
 	}
 	if d.c.incarnation != g.incarnation {
 		d.c.cancel()
@@ -210,15 +230,17 @@ func (g *gateway) done(c actor.Context, d callDone) {
 		return
 	}
 	g.calls--
-	for g.calls < maxCalls && len(g.queue) > 0 {
-		q := g.queue[0]
-		g.queue = g.queue[1:]
-		if q.dropped {
-			continue
+	g.turns.done(d.c.sender.Address)
+	for g.calls < maxCalls {
+		q := g.turns.next()
+		if q == nil {
+			break
 		}
-		g.begin(c, q)
+		if !q.dropped {
+			g.begin(c, q)
+		}
 	}
-	g.load.queued.Store(int64(len(g.queue)))
+	g.load.queued.Store(int64(g.turns.n))
 }
 
 // gone drops what a peer that ended still wanted. Sending it anything would make the library dial a dead address.

@@ -2,10 +2,8 @@ package supervisor
 
 import (
 	"context"
-	"crypto/tls"
 	"log/slog"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
 
@@ -14,29 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	grpccreds "google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/rdd-desktop/rdd/messages"
 )
-
-// peer is a raw stream to the edge, with or without what it takes.
-func (d *aDaemon) peer(t *testing.T, creds grpccreds.TransportCredentials) (remote.RemotingClient, remote.Remoting_ReceiveClient, error) {
-	conn, err := grpc.NewClient(d.edge.file.Address, grpc.WithTransportCredentials(creds))
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = conn.Close() })
-	c := remote.NewRemotingClient(conn)
-	s, err := c.Receive(within(t, 20*time.Second))
-	return c, s, err
-}
-
-func (d *aDaemon) goodCreds() grpccreds.TransportCredentials {
-	id := must(d.edge.file.Client.parse(d.edge.file.ID))
-	return grpccreds.NewTLS(id.dialConfig())
-}
 
 func hello(address string) *remote.RemoteMessage {
 	return &remote.RemoteMessage{MessageType: &remote.RemoteMessage_ConnectRequest{ConnectRequest: &remote.ConnectRequest{
@@ -58,132 +37,6 @@ func envelope(target *actor.PID, m proto.Message, change func(*remote.MessageBat
 	return &remote.RemoteMessage{MessageType: &remote.RemoteMessage_MessageBatch{MessageBatch: b}}
 }
 
-func TestHostilePeersOverTheEdge(t *testing.T) {
-	if !isolated(t) {
-		return
-	}
-	d := newDaemon(t)
-	d.put(container(hexID(1), "web"))
-	c := d.dial()
-	served := func(what string) {
-		t.Helper()
-		_, err := c.Get(within(t, 5*time.Second), "container", "web")
-		require.NoError(t, err, what)
-	}
-	served("before")
-
-	stranger, strangerPEM, strangerID, err := newAuthority(time.Now())
-	require.NoError(t, err)
-	_ = stranger
-	other := must(strangerPEM.parse(strangerID))
-	good := must(d.edge.file.Client.parse(d.edge.file.ID))
-	noCert := good.dialConfig()
-	noCert.Certificates = nil
-	otherCert := good.dialConfig()
-	otherCert.Certificates = []tls.Certificate{other.cert}
-	for what, creds := range map[string]grpccreds.TransportCredentials{
-		"plaintext": insecure.NewCredentials(), "no certificate": grpccreds.NewTLS(noCert), "other authority": grpccreds.NewTLS(otherCert),
-	} {
-		_, s, err := d.peer(t, creds)
-		if err == nil {
-			_ = s.Send(hello(peerAddress))
-			_, err = s.Recv()
-		}
-		require.Equal(t, codes.Unavailable, status.Code(err), "%s: %v", what, err)
-		served(what)
-	}
-
-	own := d.edge.file.Address
-	gate := actor.NewPID(own, gatewayName)
-	request := &messages.Request{Version: 1, Id: "1", Kind: "get", Body: []byte("{}")}
-	for what, m := range map[string]*remote.RemoteMessage{
-		"stop":           envelope(gate, &actor.Stop{}, nil),
-		"poison":         envelope(gate, &actor.PoisonPill{}, nil),
-		"other actor":    envelope(actor.NewPID(own, "activator"), request, nil),
-		"event stream":   envelope(actor.NewPID(own, "eventstream"), request, nil),
-		"relay":          envelope(actor.NewPID("127.0.0.1:1", gatewayName), request, nil),
-		"no address":     envelope(actor.NewPID("", gatewayName), request, nil),
-		"nonhost":        envelope(actor.NewPID("nonhost", gatewayName), request, nil),
-		"no target":      envelope(nil, request, nil),
-		"reply":          envelope(gate, &messages.Reply{}, nil),
-		"spawn":          envelope(actor.NewPID(own, "activator"), &remote.ActorPidRequest{Kind: "x"}, nil),
-		"unknown type":   envelope(gate, request, func(b *remote.MessageBatch) { b.TypeNames[0] = "rdd.wire.Later" }),
-		"empty type":     envelope(gate, request, func(b *remote.MessageBatch) { b.TypeNames[0] = "" }),
-		"type index":     envelope(gate, request, func(b *remote.MessageBatch) { b.Envelopes[0].TypeId = 7 }),
-		"negative":       envelope(gate, request, func(b *remote.MessageBatch) { b.Envelopes[0].Target = -1 }),
-		"target index":   envelope(gate, request, func(b *remote.MessageBatch) { b.Envelopes[0].Target = 3 }),
-		"sender index":   envelope(gate, request, func(b *remote.MessageBatch) { b.Envelopes[0].Sender = 2 }),
-		"serializer":     envelope(gate, request, func(b *remote.MessageBatch) { b.Envelopes[0].SerializerId = 1 }),
-		"foreign sender": envelope(gate, request, func(b *remote.MessageBatch) { b.Senders[0].Address = "192.0.2.1:80" }),
-		"our sender":     envelope(gate, request, func(b *remote.MessageBatch) { b.Senders[0].Address = own }),
-		"watch nobody":   envelope(gate, &actor.Watch{}, nil),
-		"watch foreign":  envelope(gate, &actor.Watch{Watcher: actor.NewPID("192.0.2.1:80", "x")}, nil),
-		"terminated":     envelope(gate, &actor.Terminated{}, nil),
-		"second hello":   hello(peerAddress),
-		"connected":      {MessageType: &remote.RemoteMessage_ConnectResponse{ConnectResponse: &remote.ConnectResponse{}}},
-		"disconnect":     {MessageType: &remote.RemoteMessage_DisconnectRequest{DisconnectRequest: &remote.DisconnectRequest{}}},
-		"nothing":        {},
-		"flood": envelope(gate, request, func(b *remote.MessageBatch) {
-			for range maxEnvelopes {
-				b.Envelopes = append(b.Envelopes, b.Envelopes[0])
-			}
-		}),
-	} {
-		_, s, err := d.peer(t, d.goodCreds())
-		require.NoError(t, err)
-		require.NoError(t, s.Send(hello(peerAddress)))
-		_, err = s.Recv()
-		require.NoError(t, err, what)
-		require.NoError(t, s.Send(m))
-		_, err = s.Recv()
-		require.Equal(t, codes.PermissionDenied, status.Code(err), "%s: %v", what, err)
-		served(what)
-	}
-	for what, m := range map[string]*remote.RemoteMessage{
-		"early": envelope(gate, request, nil), "far": hello("192.0.2.1:80"), "name": hello("localhost:80"), "mirror": hello(own),
-		"empty": {MessageType: &remote.RemoteMessage_ConnectRequest{}}, "port": hello("127.0.0.1:http"),
-		"client": {MessageType: &remote.RemoteMessage_ConnectRequest{ConnectRequest: &remote.ConnectRequest{
-			ConnectionType: &remote.ConnectRequest_ClientConnection{ClientConnection: &remote.ClientConnection{}}}}},
-	} {
-		_, s, err := d.peer(t, d.goodCreds())
-		require.NoError(t, err)
-		require.NoError(t, s.Send(m))
-		_, err = s.Recv()
-		require.Equal(t, codes.PermissionDenied, status.Code(err), "%s: %v", what, err)
-		served(what)
-	}
-	raw, _, err := d.peer(t, d.goodCreds())
-	require.NoError(t, err)
-	_, err = raw.ListProcesses(within(t, time.Second), &remote.ListProcessesRequest{})
-	require.Equal(t, codes.Unimplemented, status.Code(err))
-	_, err = raw.GetProcessDiagnostics(within(t, time.Second), &remote.GetProcessDiagnosticsRequest{})
-	require.Equal(t, codes.Unimplemented, status.Code(err))
-	served("unary")
-
-	// A bug of the gateway itself: it comes back.
-	d.edge.system.Root.Send(d.edge.gateway, callDone{})
-	served("gateway restarted")
-
-	// What the gateway does not know.
-	link := c.b.(*remoteBackend).link
-	for _, r := range []struct {
-		kind string
-		body string
-		want error
-	}{{"later", "", messages.ErrUnsupported}, {"get", "nonsense", messages.ErrBadRequest}, {"get", strings.Repeat(" ", maxRequestBody+1), messages.ErrBadRequest},
-		{"get", "", messages.ErrBadRequest}} {
-		m, err := link.o.ask(within(t, 5*time.Second), link.address, r.kind, []byte(r.body))
-		require.NoError(t, err)
-		_, err = decodeAnswer[resource](r.kind, m)
-		require.ErrorIs(t, err, r.want)
-		if r.kind == "later" {
-			require.Contains(t, err.Error(), "get list next")
-			require.Contains(t, messages.AsError(err).Details["clientOperations"], "get,list,next")
-		}
-	}
-	served("after all")
-}
-
 // Peers that are gone before their answer leave nothing behind.
 func TestDeadPeersOverTheEdgeLeaveNothing(t *testing.T) {
 	if !isolated(t) {
@@ -195,7 +48,7 @@ func TestDeadPeersOverTheEdgeLeaveNothing(t *testing.T) {
 	require.NoError(t, err)
 	before := runtime.NumGoroutine()
 	for range 20 {
-		conn, err := grpc.NewClient(d.edge.file.Address, grpc.WithTransportCredentials(d.goodCreds()))
+		conn, err := grpc.NewClient(d.edge.file.Address, grpc.WithTransportCredentials(certified(d.edge.file)))
 		require.NoError(t, err)
 		s, err := remote.NewRemotingClient(conn).Receive(within(t, 20*time.Second))
 		require.NoError(t, err)
@@ -237,6 +90,70 @@ func TestStopOfTheEdgeLeavesNoGoroutine(t *testing.T) {
 	require.Less(t, time.Since(start), 3*time.Second)
 	require.NoFileExists(t, i.Edge())
 	goleak.VerifyNone(t, none)
+}
+
+// A bug of the gateway itself costs nobody the daemon: it comes back.
+func TestTheGatewayComesBack(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	d := newDaemon(t)
+	d.put(container(hexID(1), "web"))
+	c := d.dial()
+	for range 3 {
+		d.edge.system.Root.Send(d.edge.gateway, callDone{})
+		_, err := c.Get(within(t, patience), "container", "web")
+		require.NoError(t, err)
+	}
+}
+
+// What a newer client says is answered: Unsupported, with what both sides speak.
+func TestANewerClientIsToldWhatIsSpokenHere(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	d := newDaemon(t)
+	c := d.dial()
+	link := c.b.(*remoteBackend).link
+	for _, r := range []struct {
+		what string
+		m    *messages.Request
+		want error
+		say  string
+	}{
+		{"operation", &messages.Request{Version: 1, Kind: "later"}, messages.ErrUnsupported, `operation "later" is not known here`},
+		{"no operation", &messages.Request{Version: 1}, messages.ErrUnsupported, `operation "" is not known here`},
+		{"error", &messages.Request{Version: 1, Kind: messages.OpError}, messages.ErrUnsupported, "not known here"},
+		{"wire version", &messages.Request{Version: 2, Kind: "get", Body: []byte("{}")}, messages.ErrUnsupported, "wire version 2 is not spoken here"},
+		{"no wire version", &messages.Request{Kind: "get"}, messages.ErrUnsupported, "wire version 0 is not spoken here"},
+		{"nonsense", &messages.Request{Version: 1, Kind: "get", Body: []byte("nonsense")}, messages.ErrBadRequest, "decode request"},
+		{"empty", &messages.Request{Version: 1, Kind: "get"}, messages.ErrBadRequest, ""},
+		{"large", &messages.Request{Version: 1, Kind: "get", Body: make([]byte, maxRequestBody+1)}, messages.ErrBadRequest, "at most"},
+	} {
+		answer := make(chan proto.Message, 1)
+		r.m.Id = "newer-" + r.what
+		link.o.mu.Lock()
+		link.o.pending[r.m.Id] = &inquiry{address: link.address, answer: answer}
+		link.o.mu.Unlock()
+		link.o.system.Root.RequestWithCustomSender(actor.NewPID(link.address, gatewayName), r.m, link.o.answers)
+		var m proto.Message
+		select {
+		case m = <-answer:
+		case <-time.After(patience):
+			require.Fail(t, "no answer", r.what)
+		}
+		_, err := decodeAnswer[resource](r.m.Kind, m)
+		require.ErrorIs(t, err, r.want, r.what)
+		require.ErrorContains(t, err, r.say, r.what)
+		if r.want == messages.ErrUnsupported {
+			require.Contains(t, err.Error(), "wire versions 1; operations debug delete")
+			details := messages.AsError(err).Details
+			require.Equal(t, "1", details["wireVersions"])
+			require.Equal(t, "1", details["clientWireVersions"])
+			require.Contains(t, details["operations"], "get,list,next")
+			require.Contains(t, details["clientOperations"], "get,list,next")
+		}
+	}
 }
 
 func FuzzFilter(f *testing.F) {

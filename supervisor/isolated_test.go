@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -13,11 +14,16 @@ import (
 // client's side starts first, and edges start before anybody talks to them.
 func isolated(t *testing.T) (child bool) {
 	t.Helper()
+	return isolatedFor(t, 2*time.Minute)
+}
+
+func isolatedFor(t *testing.T, limit time.Duration) (child bool) {
+	t.Helper()
 	if os.Getenv("RDD_ISOLATED_TEST") == t.Name() {
 		must(getOffice())
 		return true
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.timeout=2m")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.timeout="+limit.String())
 	cmd.Env = append(os.Environ(), "RDD_ISOLATED_TEST="+t.Name())
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)

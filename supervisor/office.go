@@ -70,7 +70,7 @@ func getOffice() (*office, error) {
 	var err error
 	o.system, _, err = startRemote(log, f, maxAnswerBatch, grpccreds.NewTLS(&tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}, GetConfigForClient: o.greeted,
-	}), &placeCreds{grpccreds.NewTLS(&tls.Config{MinVersion: tls.VersionTLS13}), o})
+	}), &placeCreds{grpccreds.NewTLS(&tls.Config{MinVersion: tls.VersionTLS13}), o}, remoteOptions{})
 	if err != nil {
 		return nil, err
 	}

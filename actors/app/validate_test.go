@@ -80,10 +80,25 @@ func FuzzPatched(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, patch []byte) {
-		next, err := patched(messages.DefaultAppSpec(), patch, "rancher-desktop")
-		if err == nil {
-			require.NoError(t, messages.ValidateAppSpec(next))
-			require.Equal(t, "rancher-desktop", next.Namespace)
+		before := messages.DefaultAppSpec()
+		next, err := patched(before, patch, "rancher-desktop")
+		require.Equal(t, messages.DefaultAppSpec(), before, "what is patched stays as it is")
+		if err != nil {
+			require.ErrorIs(t, err, messages.ErrInvalid)
+			return
 		}
+		require.NoError(t, messages.ValidateAppSpec(next))
+		require.Equal(t, "rancher-desktop", next.Namespace)
+		again, err := patched(next, patch, "rancher-desktop")
+		require.NoError(t, err)
+		require.Equal(t, next, again, "a patch made twice is made once")
+		nothing, err := patched(next, json.RawMessage(`{}`), "rancher-desktop")
+		require.NoError(t, err)
+		require.Equal(t, next, nothing)
+		whole, err := json.Marshal(next)
+		require.NoError(t, err)
+		same, err := patched(messages.DefaultAppSpec(), whole, "rancher-desktop")
+		require.NoError(t, err, "%s", whole)
+		require.Equal(t, next, same, "a spec is a patch that leads to itself")
 	})
 }

@@ -130,22 +130,3 @@ func TestFailed_PermissionDenied(t *testing.T) {
 	require.ErrorIs(t, err, messages.ErrPermanent)
 	require.ErrorContains(t, err, "permission denied")
 }
-
-func FuzzInspected(f *testing.F) {
-	f.Add([]byte(`{"Id":"a","State":{"Status":"running"},"NetworkSettings":{"Ports":{"80/tcp":[{"HostIp":"::"}]}}}`))
-	f.Add([]byte(`{"Id":"a","State":{},"Config":{"ExposedPorts":{"":{},"1":{}}},"HostConfig":{}}`))
-	f.Fuzz(func(_ *testing.T, text []byte) {
-		var c container.InspectResponse
-		if json.Unmarshal(text, &c) == nil && c.State != nil {
-			inspected(c)
-		}
-		var s container.Summary
-		if json.Unmarshal(text, &s) == nil {
-			containerRow(s)
-		}
-		var e events.Message
-		if json.Unmarshal(text, &e) == nil {
-			event(e)
-		}
-	})
-}

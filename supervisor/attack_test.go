@@ -1,0 +1,452 @@
+package supervisor
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/asynkron/protoactor-go/remote"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	grpccreds "google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/rdd-desktop/rdd/dockerio/sim"
+	"github.com/rdd-desktop/rdd/messages"
+	"github.com/rdd-desktop/rdd/vmdriver"
+	"github.com/rdd-desktop/rdd/vmdriver/simulated"
+)
+
+// patience is how long a test waits for what must come soon; it is a limit, never a pause.
+const patience = 30 * time.Second
+
+// fortress is the whole tree behind its real port, with a client that works all the time.
+type fortress struct {
+	t      *testing.T
+	world  *sim.Engine
+	rdd    *Rdd
+	client *Client
+	file   *edgeFile
+	errors *errorLog
+	answer atomic.Int64 // what the client was answered
+	lost   chan error   // why it stopped
+}
+
+func besieged(t *testing.T) *fortress {
+	i := newInstance(t)
+	f := &fortress{t: t, world: sim.New(sim.Options{}), errors: &errorLog{}, lost: make(chan error, 2)}
+	_, err := f.world.Import("busybox", "")
+	require.NoError(t, err)
+	f.run("web")
+	f.rdd, err = Start(t.Context(), Config{Instance: &i, Edge: true, Log: slog.New(f.errors), Dialer: f.world.Dialer(), TestHooks: true,
+		Drivers: map[string]vmdriver.Driver{messages.DriverSimulated: simulated.Around(f.world)}})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		require.NoError(t, f.rdd.Stop(ctx))
+		f.world.Close()
+	})
+	_, err = f.rdd.Client().Set(t.Context(), messages.SetRequest{Patch: []byte(`{"running":true,"virtualMachine":{"driver":"simulated"}}`)})
+	require.NoError(t, err)
+	_, err = f.rdd.Client().WaitSettled(t.Context(), SettleOptions{Timeout: patience})
+	require.NoError(t, err)
+	f.file, err = readEdgeFile(i.Edge())
+	require.NoError(t, err)
+	f.client, err = Dial(within(t, patience), i)
+	require.NoError(t, err)
+	f.work()
+	return f
+}
+
+func (f *fortress) run(name string) string { return f.runWith(name, nil) }
+
+func (f *fortress) runWith(name string, labels map[string]string) string {
+	id, err := f.world.Run(sim.ContainerOptions{Name: name, Image: "busybox", Labels: labels})
+	require.NoError(f.t, err)
+	return id
+}
+
+// work lets the client read, and watch, until the test ends; it stops at its first error.
+func (f *fortress) work() {
+	ctx, cancel := context.WithCancel(context.Background())
+	watch, err := f.client.Watch(ctx, "container", WatchOptions{Bookmarks: true})
+	require.NoError(f.t, err)
+	var done sync.WaitGroup
+	until := func(what string, once func() error) {
+		done.Go(func() {
+			for ctx.Err() == nil {
+				if err := once(); err != nil && ctx.Err() == nil {
+					f.lost <- fmt.Errorf("%s: %w", what, err)
+					return
+				}
+				f.answer.Add(1)
+			}
+		})
+	}
+	until("get", func() error {
+		patient, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		_, err := f.client.Get(patient, "container", "web")
+		return err
+	})
+	until("watch", func() error {
+		_, err := watch.Next(ctx)
+		return err
+	})
+	f.t.Cleanup(func() {
+		cancel()
+		done.Wait()
+		_ = f.client.Close()
+	})
+}
+
+// unharmed requires that nobody but the attacker noticed: the client goes on, the mirror too, no actor failed, nothing is
+// logged as an error.
+func (f *fortress) unharmed(after string) {
+	f.t.Helper()
+	before := f.answer.Load()
+	require.Eventually(f.t, func() bool { return f.answer.Load() > before+5 || len(f.lost) > 0 }, patience, time.Millisecond, after)
+	select {
+	case err := <-f.lost:
+		require.NoError(f.t, err, after)
+	default:
+	}
+	require.Zero(f.t, restarts(f.rdd.house.Nodes.Tree()), after)
+	require.Empty(f.t, f.errors.all(), after)
+}
+
+// mirrors requires that the tree still works from end to end.
+func (f *fortress) mirrors() {
+	f.t.Helper()
+	id := f.run("after")
+	require.Eventually(f.t, func() bool {
+		_, err := f.client.Get(f.t.Context(), "container", id)
+		return err == nil
+	}, patience, 5*time.Millisecond)
+}
+
+func restarts(n messages.TreeNode) int {
+	sum := n.Restarts
+	for _, c := range n.Children {
+		sum += restarts(c)
+	}
+	return sum
+}
+
+// errorLog keeps what is logged as an error.
+type errorLog struct {
+	mu   sync.Mutex
+	said []string
+}
+
+func (*errorLog) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }
+func (e *errorLog) WithAttrs([]slog.Attr) slog.Handler         { return e }
+func (e *errorLog) WithGroup(string) slog.Handler              { return e }
+func (e *errorLog) Handle(_ context.Context, r slog.Record) error {
+	text := r.Message
+	r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.said = append(e.said, text)
+	return nil
+}
+
+func (e *errorLog) all() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.said
+}
+
+// certified are the credentials that edge.json gives.
+func certified(file *edgeFile) grpccreds.TransportCredentials {
+	return grpccreds.NewTLS(must(file.Client.parse(file.ID)).dialConfig())
+}
+
+// connect makes a connection of its own; anything may be sent on it.
+func (f *fortress) connect(creds grpccreds.TransportCredentials) *grpc.ClientConn {
+	conn, err := grpc.NewClient(f.file.Address, grpc.WithTransportCredentials(creds),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBatch)))
+	require.NoError(f.t, err)
+	f.t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func (f *fortress) open(conn *grpc.ClientConn) remote.Remoting_ReceiveClient {
+	s, err := f.receive(conn)
+	require.NoError(f.t, err)
+	return s
+}
+
+func (f *fortress) receive(conn *grpc.ClientConn) (remote.Remoting_ReceiveClient, error) {
+	return remote.NewRemotingClient(conn).Receive(within(f.t, patience))
+}
+
+// greeted is a stream of a peer that the daemon takes for one of its clients.
+func (f *fortress) greeted(address string) remote.Remoting_ReceiveClient {
+	s := f.open(f.connect(certified(f.file)))
+	require.NoError(f.t, s.Send(hello(address)))
+	m, err := s.Recv()
+	require.NoError(f.t, err)
+	require.False(f.t, m.GetConnectResponse().GetBlocked())
+	return s
+}
+
+// ends requires that the stream ends with one of the codes.
+func ends(t *testing.T, what string, s remote.Remoting_ReceiveClient, want ...codes.Code) {
+	t.Helper()
+	var err error
+	for err == nil {
+		_, err = s.Recv() // a goodbye, at most
+	}
+	require.Contains(t, want, status.Code(err), "%s: %v", what, err)
+}
+
+// Whoever has no certificate of this serve gets no stream at all.
+func TestAttacksOfTheUncertified(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	f := besieged(t)
+	_, theirs, id, err := newAuthority(time.Now())
+	require.NoError(t, err)
+	other := must(theirs.parse(id))
+	good := must(f.file.Client.parse(f.file.ID))
+	change := func(c func(*tls.Config)) grpccreds.TransportCredentials {
+		config := good.dialConfig()
+		c(config)
+		return grpccreds.NewTLS(config)
+	}
+	for what, creds := range map[string]grpccreds.TransportCredentials{
+		"plaintext":         insecure.NewCredentials(),
+		"no certificate":    change(func(c *tls.Config) { c.Certificates = nil }),
+		"another authority": change(func(c *tls.Config) { c.Certificates = []tls.Certificate{other.cert} }),
+		"an old version":    change(func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS12, tls.VersionTLS12 }),
+	} {
+		s, err := remote.NewRemotingClient(f.connect(creds)).Receive(within(t, patience))
+		if err == nil {
+			_ = s.Send(hello(peerAddress))
+			_, err = s.Recv()
+		}
+		require.Equal(t, codes.Unavailable, status.Code(err), "%s: %v", what, err)
+		f.unharmed(what)
+	}
+	for what, bytes := range map[string]string{
+		"nothing": "", "garbage": "\x00\xff\x00\xff\r\n\r\n", "plain HTTP": "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+		"half a greeting": "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "a huge record": "\x16\x03\x01\xff\xff",
+	} {
+		conn, err := net.Dial("tcp", f.file.Address)
+		require.NoError(t, err)
+		defer func() { _ = conn.Close() }() // held open until the end
+		_, err = io.WriteString(conn, bytes)
+		require.NoError(t, err)
+		f.unharmed(what)
+	}
+	f.mirrors()
+}
+
+// A connection that never proves who it is costs nobody but itself: with too many of them the oldest goes.
+func TestAttackOfTheSilentCrowd(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	f := besieged(t)
+	var crowd []net.Conn
+	for range 2*maxGreeting + 10 {
+		conn, err := net.Dial("tcp", f.file.Address)
+		require.NoError(t, err)
+		defer func() { _ = conn.Close() }()
+		crowd = append(crowd, conn)
+	}
+	for _, conn := range crowd[:maxGreeting] {
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+		_, err := conn.Read(make([]byte, 1))
+		require.Error(t, err)
+		require.NotErrorIs(t, err, context.DeadlineExceeded)
+		require.False(t, isTimeout(err), "it is shown out")
+	}
+	f.greeted(peerAddress)
+	f.unharmed("a crowd of silent ones")
+}
+
+func isTimeout(err error) bool {
+	n, ok := err.(net.Error)
+	return ok && n.Timeout()
+}
+
+// A peer that has the certificate, and is hostile or newer, loses its stream; nobody else notices.
+func TestAttacksOfTheCertified(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	f := besieged(t)
+	own := f.file.Address
+	gate := actor.NewPID(own, gatewayName)
+	request := &messages.Request{Version: 1, Id: "1", Kind: "get", Body: []byte("{}")}
+	batch := func(change func(*remote.MessageBatch)) *remote.RemoteMessage { return envelope(gate, request, change) }
+	at := func(id string) *actor.PID { return actor.NewPID(own, id) }
+	for what, m := range map[string]*remote.RemoteMessage{
+		"stop":                envelope(gate, &actor.Stop{}, nil),
+		"poison":              envelope(gate, &actor.PoisonPill{}, nil),
+		"stop of the tree":    envelope(at("rdd"), &actor.Stop{}, nil),
+		"touch":               envelope(gate, &actor.Touch{}, nil),
+		"activator":           envelope(at("activator"), request, nil),
+		"event stream":        envelope(at("eventstream"), request, nil),
+		"endpoints":           envelope(at("EndpointSupervisor"), &actor.Stop{}, nil),
+		"a child of it":       envelope(at(gatewayName+"/x"), request, nil),
+		"relay":               envelope(actor.NewPID("127.0.0.1:1", gatewayName), request, nil),
+		"relay to a host":     envelope(actor.NewPID("192.0.2.1:80", gatewayName), request, nil),
+		"no address":          envelope(actor.NewPID("", gatewayName), request, nil),
+		"nonhost":             envelope(actor.NewPID("nonhost", gatewayName), request, nil),
+		"no target":           envelope(nil, request, nil),
+		"no targets":          batch(func(b *remote.MessageBatch) { b.Targets = nil }),
+		"no types":            batch(func(b *remote.MessageBatch) { b.TypeNames = nil }),
+		"no senders":          batch(func(b *remote.MessageBatch) { b.Senders = nil }),
+		"reply":               envelope(gate, &messages.Reply{}, nil),
+		"frame":               envelope(gate, &messages.Frame{}, nil),
+		"dead letter":         envelope(gate, &actor.DeadLetterResponse{}, nil),
+		"spawn":               envelope(at("activator"), &remote.ActorPidRequest{Kind: "x"}, nil),
+		"unknown type":        batch(func(b *remote.MessageBatch) { b.TypeNames[0] = "rdd.wire.Later" }),
+		"empty type":          batch(func(b *remote.MessageBatch) { b.TypeNames[0] = "" }),
+		"unused unknown type": batch(func(b *remote.MessageBatch) { b.TypeNames = append(b.TypeNames, "rdd.wire.Later") }),
+		"type index":          batch(func(b *remote.MessageBatch) { b.Envelopes[0].TypeId = 7 }),
+		"negative type":       batch(func(b *remote.MessageBatch) { b.Envelopes[0].TypeId = -1 }),
+		"negative target":     batch(func(b *remote.MessageBatch) { b.Envelopes[0].Target = -1 }),
+		"target index":        batch(func(b *remote.MessageBatch) { b.Envelopes[0].Target = 3 }),
+		"sender index":        batch(func(b *remote.MessageBatch) { b.Envelopes[0].Sender = 2 }),
+		"negative sender":     batch(func(b *remote.MessageBatch) { b.Envelopes[0].Sender = -1 }),
+		"serializer":          batch(func(b *remote.MessageBatch) { b.Envelopes[0].SerializerId = 1 }),
+		"negative serializer": batch(func(b *remote.MessageBatch) { b.Envelopes[0].SerializerId = -1 }),
+		"foreign sender":      batch(func(b *remote.MessageBatch) { b.Senders[0].Address = "192.0.2.1:80" }),
+		"our sender":          batch(func(b *remote.MessageBatch) { b.Senders[0].Address = own }),
+		"nameless sender":     batch(func(b *remote.MessageBatch) { b.Senders[0].Id = "" }),
+		"no sender at all":    batch(func(b *remote.MessageBatch) { b.Senders[0] = nil }),
+		"watch by nobody":     envelope(gate, &actor.Watch{}, nil),
+		"watch for another":   envelope(gate, &actor.Watch{Watcher: actor.NewPID("192.0.2.1:80", "x")}, nil),
+		"unwatch by nobody":   envelope(gate, &actor.Unwatch{}, nil),
+		"terminated":          envelope(gate, &actor.Terminated{}, nil),
+		"terminated others":   envelope(gate, &actor.Terminated{Who: actor.NewPID(own, gatewayName)}, nil),
+		"broken watch":        watchWith(gate, []byte("\xff")),
+		"second hello":        hello(peerAddress),
+		"connected":           {MessageType: &remote.RemoteMessage_ConnectResponse{ConnectResponse: &remote.ConnectResponse{}}},
+		"disconnect":          {MessageType: &remote.RemoteMessage_DisconnectRequest{DisconnectRequest: &remote.DisconnectRequest{}}},
+		"nothing":             {},
+		"too many messages": batch(func(b *remote.MessageBatch) {
+			for range maxEnvelopes {
+				b.Envelopes = append(b.Envelopes, b.Envelopes[0])
+			}
+		}),
+	} {
+		s := f.greeted(peerAddress)
+		require.NoError(t, s.Send(m), what)
+		ends(t, what, s, codes.PermissionDenied)
+		f.unharmed(what)
+	}
+	for what, m := range map[string]*remote.RemoteMessage{
+		"early": envelope(gate, request, nil), "far": hello("192.0.2.1:80"), "name": hello("localhost:80"), "mirror": hello(own),
+		"no port": hello("127.0.0.1"), "port 0": hello("127.0.0.1:0"), "port": hello("127.0.0.1:http"), "another family": hello("[::1]:80"),
+		"socket": hello("unix:///run/docker.sock"),
+		"empty":  {MessageType: &remote.RemoteMessage_ConnectRequest{}},
+		"client": {MessageType: &remote.RemoteMessage_ConnectRequest{ConnectRequest: &remote.ConnectRequest{
+			ConnectionType: &remote.ConnectRequest_ClientConnection{ClientConnection: &remote.ClientConnection{}}}}},
+	} {
+		s := f.open(f.connect(certified(f.file)))
+		require.NoError(t, s.Send(m))
+		ends(t, what, s, codes.PermissionDenied)
+		f.unharmed(what)
+	}
+	f.mirrors()
+}
+
+func watchWith(target *actor.PID, data []byte) *remote.RemoteMessage {
+	return envelope(target, &actor.Watch{}, func(b *remote.MessageBatch) { b.Envelopes[0].MessageData = data })
+}
+
+// What is wrong below the messages: gRPC itself, sizes, calls that the library has and dies of.
+func TestAttacksOnTheTransport(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	f := besieged(t)
+	gate := actor.NewPID(f.file.Address, gatewayName)
+	request := &messages.Request{Version: 1, Id: "1", Kind: "get", Body: []byte("{}")}
+	conn := f.connect(certified(f.file))
+	raw := remote.NewRemotingClient(conn)
+	ctx := within(t, patience)
+	for what, call := range map[string]func() error{
+		"processes": func() error { _, err := raw.ListProcesses(ctx, &remote.ListProcessesRequest{}); return err },
+		"diagnostics": func() error {
+			_, err := raw.GetProcessDiagnostics(ctx, &remote.GetProcessDiagnosticsRequest{})
+			return err
+		},
+		"a later method": func() error {
+			return conn.Invoke(ctx, "/remote.Remoting/Later", &emptypb.Empty{}, &emptypb.Empty{})
+		},
+		"a later service": func() error { return conn.Invoke(ctx, "/later.Service/Call", &emptypb.Empty{}, &emptypb.Empty{}) },
+	} {
+		require.Equal(t, codes.Unimplemented, status.Code(call()), what)
+		f.unharmed(what)
+	}
+	oversized := envelope(gate, &messages.Request{Version: 1, Id: "1", Kind: "get", Body: make([]byte, maxRequestBatch)}, nil)
+	garbled := func(m *remote.RemoteMessage) *remote.RemoteMessage { // fields that a later version may have
+		m.ProtoReflect().SetUnknown(protowire.AppendString(protowire.AppendTag(nil, 99, protowire.BytesType), "later"))
+		return m
+	}
+	for what, c := range map[string]struct {
+		m    *remote.RemoteMessage
+		want codes.Code
+	}{
+		"oversized":               {oversized, codes.ResourceExhausted},
+		"no request":              {envelope(gate, request, func(b *remote.MessageBatch) { b.Envelopes[0].MessageData = []byte("\xff\xff") }), codes.Unknown},
+		"a later kind of message": {garbled(&remote.RemoteMessage{}), codes.PermissionDenied},
+	} {
+		s := f.greeted(peerAddress)
+		require.NoError(t, s.Send(c.m), what)
+		ends(t, what, s, c.want)
+		f.unharmed(what)
+	}
+	// One connection has a bounded number of streams; more of them wait, and cost nobody anything.
+	many := f.connect(certified(f.file))
+	for n := range 100 {
+		go func() {
+			s, err := remote.NewRemotingClient(many).Receive(ctx)
+			if err == nil {
+				_ = s.Send(hello(fmt.Sprintf("127.0.0.1:%d", 1000+n)))
+			}
+		}()
+	}
+	f.unharmed("many streams")
+	// Harmless, and so it is taken: a peer may watch the gateway, say that one of its own ended, and have no one to answer to.
+	s := f.greeted(peerAddress)
+	mine := actor.NewPID(peerAddress, "mine")
+	for _, m := range []*remote.RemoteMessage{
+		envelope(gate, &actor.Watch{Watcher: mine}, nil), envelope(gate, &actor.Unwatch{Watcher: mine}, nil), envelope(gate, &actor.Terminated{Who: mine}, nil),
+		envelope(gate, request, func(b *remote.MessageBatch) { b.Senders, b.Envelopes[0].Sender = nil, 0 }),
+		envelope(gate, request, func(b *remote.MessageBatch) {
+			b.Envelopes[0].MessageHeader = &remote.MessageHeader{HeaderData: map[string]string{"a": "b"}}
+			b.Envelopes[0].TargetRequestId, b.Envelopes[0].SenderRequestId = 1<<31, 1<<31
+		}), envelope(gate, request, func(b *remote.MessageBatch) { b.Envelopes = nil }), garbled(envelope(gate, request, nil)),
+	} {
+		require.NoError(t, s.Send(m))
+	}
+	f.unharmed("harmless things")
+	// Who says hello with another's address gets nothing of it, and takes nothing away when it leaves.
+	l := f.client.b.(*remoteBackend).link
+	mimic := f.greeted(l.o.system.Address())
+	require.NoError(t, mimic.Send(&remote.RemoteMessage{}))
+	ends(t, "mimic", mimic, codes.PermissionDenied)
+	f.unharmed("mimic")
+	f.mirrors()
+}
