@@ -21,20 +21,34 @@ import (
 // maxGoroutines of a quiet house: the tree's own are a handful, work in flight is bounded.
 const maxGoroutines = 60
 
-// check is every invariant at this moment; nil = all hold. Full compares what only an inspect tells too.
-func (h *house) check(full bool) error {
+// always checks what must be true at any moment, whatever goes wrong: what watchers are told fits together, the house stands, and
+// nothing was done to the engine that nobody asked for.
+func (h *house) always() {
 	for _, r := range h.watches {
 		if err := h.drain(r); err != nil {
 			h.fatal("%v", err) // a watcher that was told something wrong is never right again
-		}
-		if err := r.same(h.list(r.kind)); err != nil {
-			return err
 		}
 	}
 	select {
 	case err := <-h.rdd.Failed():
 		h.fatal("given up: %v", err)
 	default:
+	}
+	for _, c := range h.world.MutatingCalls() {
+		if !h.wanted(c) {
+			h.fatal("%s %s, which nobody asked for", c.Op, c.Name)
+		}
+	}
+	h.world.ResetCalls()
+}
+
+// check is every invariant at this moment; nil = all hold. Full compares what only an inspect tells too.
+func (h *house) check(full bool) error {
+	h.always()
+	for _, r := range h.watches {
+		if err := r.same(h.list(r.kind)); err != nil {
+			return err
+		}
 	}
 	if err := h.checkApp(); err != nil {
 		return err
@@ -47,6 +61,7 @@ func (h *house) check(full bool) error {
 		return err
 	}
 	h.uids.check(h)
+	h.checkWishes()
 	return nil
 }
 

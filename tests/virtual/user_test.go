@@ -218,7 +218,10 @@ func deleteThroughRdd(h *house) string {
 	if kind == messages.KindImage {
 		h.moved(h.world.Snapshot().Images)
 	}
-	return said("rdd delete "+messages.NameOf(o), h.delete(kind, o.GetName()))
+	told := h.wishes(o)
+	err := h.delete(kind, o.GetName())
+	told(err)
+	return said("rdd delete "+messages.NameOf(o), err)
 }
 
 func deleteNamespace(h *house) string {
