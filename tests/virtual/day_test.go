@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/rdd-desktop/rdd/actors/control"
 	"github.com/rdd-desktop/rdd/dockerio/sim"
 )
 
@@ -170,5 +171,21 @@ func TestASeedRepeatsExactly(t *testing.T) {
 		}
 		require.Len(t, again, len(first))
 		require.NotEqual(t, first, transcript(t, seed+10, time.Hour), "another seed is another day")
+	}
+}
+
+// A session that dies as it begins: that it is lost may be heard before that it has subscribed. The next one is taken all the same.
+func TestASessionThatDiesAsItBegins(t *testing.T) {
+	for seed := uint64(1); seed <= 20; seed++ {
+		in(t, options{seed: seed, seeded: seed%4 != 0}, func(_ *testing.T, h *house) {
+			h.converge(soon, true)
+			h.debug(control.Engine + "/session#read")
+			h.world.Faults().CutStreams()
+			h.pass(time.Second)
+			for range 5 {
+				runContainer(h)
+			}
+			h.converge(soon, true)
+		})
 	}
 }

@@ -60,9 +60,7 @@ func (h *house) check(full bool) error {
 	if err := h.checkConditions(truth); err != nil {
 		return err
 	}
-	h.uids.check(h)
-	h.checkWishes()
-	return nil
+	return h.uids.check(h)
 }
 
 func (h *house) checkApp() error {
@@ -250,7 +248,7 @@ func (i *identities) blind() {
 func (i *identities) reset() { clear(i.seen) }
 
 // check: one incarnation has one uid, and no uid stands for two.
-func (i *identities) check(h *house) {
+func (i *identities) check(h *house) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, k := range messages.Kinds() {
@@ -265,13 +263,28 @@ func (i *identities) check(h *house) {
 			case ok && was.what == what && was.uid != o.GetUID():
 				h.fatal("%s has another uid, and is the same object", messages.NameOf(o))
 			case ok && was.what != what && was.uid == o.GetUID() && strings.HasPrefix(key, messages.KindVolume):
-				h.fatal("%s has the same uid, and is another object", messages.NameOf(o))
+				return fmt.Errorf("%s has the same uid, and is another object", messages.NameOf(o))
 			}
 			if of, ok := i.byUID[o.GetUID()]; ok && of != key {
 				h.fatal("uid %s stands for %s and %s", o.GetUID(), of, key)
 			}
 			i.byUID[o.GetUID()] = key
-			i.seen[key] = incarnation{o.GetUID(), what}
+		}
+	}
+	return nil
+}
+
+// remember what uid stands for what, once nothing is under way any more.
+func (i *identities) remember(h *house) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, k := range messages.Kinds() {
+		if k.Name == messages.KindApp {
+			continue
+		}
+		for _, o := range h.list(k.Name) {
+			key := k.Name + "/" + o.GetName()
+			i.seen[key] = incarnation{o.GetUID(), fmt.Sprint(key, " ", i.born[key])}
 		}
 	}
 }
@@ -283,8 +296,19 @@ func (h *house) settling() bool {
 	})
 }
 
-// converge waits for every invariant to hold, at most that long.
+// converge waits for every invariant to hold, at most that long, and that they go on to hold when what was still under way is through:
+// the mirror may look right while a question is open.
 func (h *house) converge(limit time.Duration, full bool) {
+	h.t.Helper()
+	h.hold(limit, full)
+	h.pass(soon)
+	h.hold(soon, full)
+	h.uids.remember(h)
+	h.checkWishes()
+}
+
+// hold waits for every invariant to hold, at most that long.
+func (h *house) hold(limit time.Duration, full bool) {
 	h.t.Helper()
 	if h.settling() {
 		limit = max(limit, afterSettling)

@@ -3,6 +3,7 @@ package virtual
 import (
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -46,10 +47,11 @@ var troubles = []trouble{
 	{weight: 3, within: soon + 10*time.Second, blind: true, begin: frozen, holds: admitted(noticedByHeartbeat)},
 	{weight: 3, within: soon, blind: true, begin: cut},
 	{weight: 2, within: soon, blind: true, begin: brokenOff},
-	{weight: 3, within: afterRetries, blind: true, begin: hung},
-	{weight: 2, within: afterRetries, blind: true, begin: slow},
-	{weight: 4, within: afterRetries, blind: true, begin: failing},
-	{weight: 2, within: afterRetries, blind: true, begin: lostAnswers},
+	{weight: 3, within: afterRetries, begin: hung},
+	{weight: 3, within: afterRetries, begin: slow},
+	{weight: 3, within: afterRetries, begin: failing(slices.Concat(changes, reads))},
+	{weight: 1, within: afterRetries, blind: true, begin: failing([]string{sim.OpDial, sim.OpInfo, sim.OpPing, sim.OpEvents})},
+	{weight: 2, within: afterRetries, begin: lostAnswers},
 	{weight: 3, within: afterRetries, blind: true, begin: unreadable},
 	{weight: 2, within: afterRetries, blind: true, begin: panickingCalls},
 	{weight: 2, within: afterRetries, blind: true, begin: upgraded},
@@ -62,7 +64,8 @@ var troubles = []trouble{
 	{weight: 3, within: soon, begin: skewed},
 	{weight: 2, within: soon, blind: true, begin: skewedAndCut},
 	{weight: 4, within: soon, blind: true, begin: late},
-	{weight: 8, within: soon + 5*time.Second, blind: true, begin: panics},
+	// What waits for the end of a user that the containers' supervisor has forgotten waits for its retry.
+	{weight: 8, within: afterRetries, blind: true, begin: panics},
 	{weight: 1, within: soon + 10*time.Second, blind: true, begin: stopped},
 	{weight: 1, within: soon + 10*time.Second, blind: true, begin: replaced},
 }
@@ -164,20 +167,24 @@ func hung(h *house) (string, func()) {
 }
 
 func slow(h *house) (string, func()) {
-	op, _ := one(h, append(changes, reads...))
+	op, _ := one(h, slices.Concat(changes, reads))
 	d := time.Duration(h.rng.IntN(1500)) * time.Millisecond
-	return fmt.Sprint("slow ", op, " ", d), h.world.Faults().Slow(op, "", d)
+	late := h.rng.IntN(2) == 0
+	return fmt.Sprint("slow ", op, " ", d, ", answers of before: ", late), h.world.Faults().Add(sim.Rule{Op: op, Delay: d, After: late, Share: 0.5})
 }
 
-func failing(h *house) (string, func()) {
-	op, _ := one(h, append(append([]string{sim.OpInfo, sim.OpPing, sim.OpEvents, sim.OpDial}, changes...), reads...))
-	n := h.rng.IntN(6)
-	err := messages.NewError(messages.CodeUnavailable, "do", "", op, "it fails on purpose")
-	return fmt.Sprintf("failing %s %d times", op, n), h.world.Faults().Fail(op, "", n, err)
+// failing lets one of the calls fail some times, or always.
+func failing(calls []string) func(h *house) (string, func()) {
+	return func(h *house) (string, func()) {
+		op, _ := one(h, calls)
+		n := h.rng.IntN(6)
+		err := messages.NewError(messages.CodeUnavailable, "do", "", op, "it fails on purpose")
+		return fmt.Sprintf("failing %s %d times", op, n), h.world.Faults().Fail(op, "", n, err)
+	}
 }
 
 func lostAnswers(h *house) (string, func()) {
-	op, _ := one(h, append(changes, reads...))
+	op, _ := one(h, slices.Concat(changes, reads))
 	err := messages.NewError(messages.CodeTimeout, "do", "", op, "its answer is lost on purpose")
 	return "lost answers of " + op, h.world.Faults().LoseAnswer(op, "", 1+h.rng.IntN(3), err)
 }
@@ -196,7 +203,7 @@ func unreadable(h *house) (string, func()) {
 
 // panickingCalls panic in who makes them, no more often than a supervisor bears.
 func panickingCalls(h *house) (string, func()) {
-	op, _ := one(h, append(changes, reads...))
+	op, _ := one(h, slices.Concat(changes, reads))
 	return "a call that panics: " + op, h.world.Faults().Add(sim.Rule{Op: op, Times: 1, Panic: "it panics on purpose"})
 }
 

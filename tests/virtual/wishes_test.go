@@ -26,7 +26,7 @@ func (h *house) wishes(o messages.Object) (told func(error)) {
 			w.call.Name = o.Status.ID
 		}
 	case *messages.Volume:
-		w.call = sim.Call{Op: sim.OpRemoveVolume, Name: o.Status.Name}
+		w.call = sim.Call{Op: sim.OpRemoveVolume, Name: o.Name}
 	}
 	w.accepted = h.asked[uid].accepted
 	h.asked[uid] = w
@@ -38,6 +38,9 @@ func (h *house) wishes(o messages.Object) (told func(error)) {
 
 // wanted says whether somebody asked rdd for that call.
 func (h *house) wanted(c sim.Call) bool {
+	if c.Op == sim.OpRemoveVolume {
+		c.Name = messages.VolumeName(c.Name)
+	}
 	for _, w := range h.asked {
 		if w.call == c {
 			return true
