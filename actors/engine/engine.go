@@ -208,11 +208,9 @@ func (w *watcher) startWaiting(c *kit.Context) {
 }
 
 func (w *watcher) up(c *kit.Context, m sessionUp) {
-	if !w.s.Session {
+	if !w.s.Session || m.Epoch <= w.epoch {
 		return
 	}
-	w.cancelUnreachable()
-	w.epoch = m.Epoch
 	w.engine = &messages.EngineStatus{ID: m.Info.ID, Name: m.Info.Name, Version: m.Info.Version,
 		APIVersion: m.Info.APIVersion, ClockSkew: m.Skew.Round(time.Millisecond).String()}
 	w.clock = metav1.Condition{Type: messages.ConditionClockSynced, Status: metav1.ConditionTrue, Reason: messages.ReasonInSync}
@@ -222,6 +220,8 @@ func (w *watcher) up(c *kit.Context, m sessionUp) {
 	}
 	clear(w.progress)
 	w.do(c, subscribed{Up: m})
+	w.cancelUnreachable()
+	w.epoch = m.Epoch
 }
 
 // session is what supervisors and namespace are told of the present one.

@@ -71,12 +71,16 @@ func (p phase) String() string { return phaseNames[p] }
 //	syncing                vm elsewhere           connecting             sayLost, stopSession, startSession
 //	syncing                vm crashed             idle                   sayLost, stopSession
 //	syncing                vm stopped             idle                   sayLost, stopSession
+//	syncing                subscribed to A        syncing                sayLost, announce
+//	syncing                subscribed to B        sweeping               sayLost, storeSweep
 //	syncing                session lost           connecting             sayLost
 //	live                   running=false          idle                   sayLost, stopSession
 //	live                   containerd             sweeping               sayLost, stopSession, storeSweep
 //	live                   vm elsewhere           connecting             sayLost, stopSession, startSession
 //	live                   vm crashed             idle                   sayLost, stopSession
 //	live                   vm stopped             idle                   sayLost, stopSession
+//	live                   subscribed to A        syncing                sayLost, announce
+//	live                   subscribed to B        sweeping               sayLost, storeSweep
 //	live                   session lost           connecting             sayLost
 //	lost                   running=true           connecting
 //	lost                   running=false          idle                   stopSession
@@ -197,6 +201,11 @@ func (s state) apply(e event) (state, []effect) {
 	case loaded:
 		s.Loaded, s.EngineID, s.Sweep, s.Mirrored = true, e.EngineID, e.Sweep, e.Mirrored
 	case subscribed:
+		if s.Phase == syncing || s.Phase == live {
+			// The session before is over: that it was lost was heard before that it had subscribed.
+			s.WasLive, s.Phase, s.Done = s.WasLive || s.Phase == live, connecting, nil
+			out = append(out, sayLost{})
+		}
 		up := e.Up
 		s.Up, s.Failure, s.Refused = &up, "", 0
 	case sessionLost:

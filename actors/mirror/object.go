@@ -208,7 +208,7 @@ func (o *object) inspected(c *kit.Context, m inspectOutcome) {
 			reason = messages.ReasonInspectTimeout
 		}
 		c.Label(reason, err.Error())
-		if t.want == nil {
+		if t.want == nil && o.probe.Exist != gone {
 			o.show(c, t, nil, metav1.ConditionFalse, reason, err.Error())
 		}
 		o.degrade(c, metav1.ConditionFalse, reason, err.Error())

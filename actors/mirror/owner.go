@@ -358,7 +358,7 @@ func (o *owner) finish(c *kit.Context) {
 }
 
 func (o *owner) finishIfIdle(c *kit.Context) {
-	if !o.finishing || o.loading || !o.idle() {
+	if !o.finishing || o.loading || !o.idle() || o.probe.open() {
 		return
 	}
 	for _, t := range inOrder(o.targets) {

@@ -168,6 +168,9 @@ func (p probe) decide(out []effect) (probe, []effect) {
 	return p, append(out, inspect{})
 }
 
+// open reports whether there is a question whose answer may still come.
+func (p probe) open() bool { return p.Live && (p.Asking || p.Dirty) }
+
 // known reports whether there is an answer, or a failed try, and nothing newer has been asked or is to be asked at once.
 func (p probe) known() bool {
 	return p.Waiting || p.Exist != unseen && !p.Asking && !p.Dirty

@@ -128,6 +128,7 @@ func do[T any](ctx context.Context, c *client, op, name string, mutating bool, f
 				return ErrDown
 			}
 			if floor := e.faults.floor; floor != "" && op != OpPing {
+				e.faults.strike(StruckFloor)
 				refusal := TooOld(APIVersion, floor)
 				return messages.WrapError(messages.CodeUnavailable, words[op][0], words[op][1], name, refusal)
 			}
@@ -154,6 +155,9 @@ func (e *Engine) thawed(ctx context.Context) error {
 	for {
 		e.mu.Lock()
 		down, frozen, life := e.down, e.frozen, e.life
+		if frozen {
+			e.faults.strike(StruckFreeze)
+		}
 		e.mu.Unlock()
 		switch {
 		case down:

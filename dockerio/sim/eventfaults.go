@@ -49,6 +49,7 @@ func (f *Faults) DropEvents(match func(dockerio.Event) bool) (undo func()) {
 func (f *Faults) announce(event dockerio.Event) {
 	if f.silent {
 		f.dropped++
+		f.strike(StruckSilence)
 		return
 	}
 	var delay time.Duration
@@ -59,12 +60,14 @@ func (f *Faults) announce(event dockerio.Event) {
 		}
 		if fault.Drop {
 			f.dropped++
+			f.strike(StruckDrop)
 			return
 		}
 		delay += fault.Delay
 		hold = hold || fault.Hold
 		copies += fault.Duplicates
 	}
+	f.struckByEventFaults(delay, hold, copies)
 	tell := func() {
 		for range copies {
 			f.engine.tell(event)
@@ -88,6 +91,18 @@ func (f *Faults) announce(event dockerio.Event) {
 		f.engine.after(heldAtMost, once)
 	default:
 		tell()
+	}
+}
+
+// struckByEventFaults counts what is not just told.
+func (f *Faults) struckByEventFaults(delay time.Duration, hold bool, copies int) {
+	if delay > 0 {
+		f.strike(StruckDelay)
+	} else if hold {
+		f.strike(StruckReorder)
+	}
+	if copies > 1 {
+		f.strike(StruckDuplicate)
 	}
 }
 

@@ -136,7 +136,10 @@ func (s *stream) signal() {
 // add queues an event, or has its emitter wait, or loses it.
 func (s *stream) add(event dockerio.Event) {
 	switch {
-	case s.muted, s.late:
+	case s.muted:
+		s.engine.faults.strike(StruckMute)
+		return
+	case s.late:
 		return
 	case len(s.queue) < s.engine.options.Buffer && len(s.over) == 0:
 		s.queue = append(s.queue, event)

@@ -92,6 +92,7 @@ type Faults struct {
 	late    bool
 	noClock bool
 	dropped int
+	struck  map[string]int
 }
 
 type rule struct {
@@ -178,11 +179,27 @@ func (f *Faults) SubscribeLate() (undo func()) {
 func (f *Faults) CutStreams() { f.FailStreams(io.EOF) }
 
 // FailStreams ends the subscriptions open now with err; what was not read is lost.
-func (f *Faults) FailStreams(err error) { f.set(func() { f.engine.endStreams(err) }) }
+func (f *Faults) FailStreams(err error) {
+	f.set(func() {
+		for range f.engine.streams {
+			f.struckStream(err)
+		}
+		f.engine.endStreams(err)
+	})
+}
 
 // SkewBy sets engine clock − host clock. The engine's clock may go back by it.
 func (f *Faults) SkewBy(d time.Duration) {
 	f.set(func() {
+		switch was := f.engine.skew; {
+		case d > was:
+			f.strike(StruckClockAhead)
+		case d < was:
+			f.strike(StruckClockBack)
+		}
+		if d != 0 {
+			f.strike(StruckSkew)
+		}
 		f.engine.skew = d
 		f.engine.last = time.Time{}
 	})
@@ -227,6 +244,7 @@ func (f *Faults) hits(op, name, human string, after bool) (hits []*rule) {
 			continue
 		}
 		hits = append(hits, r)
+		f.struckBy(r.Rule)
 		if r.Times > 0 {
 			if r.left--; r.left > 0 {
 				continue

@@ -18,12 +18,17 @@ import (
 
 // virtually runs test on the whole tree in virtual time: minutes pass in no time.
 func virtually(t *testing.T, test func(t *testing.T, h *house)) {
+	virtuallyThrough(t, func(d dockerio.Dialer) dockerio.Dialer { return d }, test)
+}
+
+// virtuallyThrough is virtually with something between rdd and the engine.
+func virtuallyThrough(t *testing.T, between func(dockerio.Dialer) dockerio.Dialer, test func(t *testing.T, h *house)) {
 	synctest.Test(t, func(t *testing.T) {
 		world := sim.New(sim.Options{})
 		_, err := world.Import("busybox:latest", "")
 		require.NoError(t, err)
 		r, err := supervisor.Start(t.Context(), supervisor.Config{
-			Dialer: world.Dialer(), Drivers: map[string]vmdriver.Driver{messages.DriverExternal: place{world}},
+			Dialer: between(world.Dialer()), Drivers: map[string]vmdriver.Driver{messages.DriverExternal: place{world}},
 		})
 		require.NoError(t, err)
 		defer func() {
@@ -50,7 +55,7 @@ func (h *house) synced(kind, name string) metav1.Condition {
 	return *messages.Condition(h.get(kind, name), messages.ConditionSynced)
 }
 
-func TestVirtual_AnOutageIsAMomentHoweverLong(t *testing.T) {
+func Test_F05_AnOutageIsAMomentHoweverLong(t *testing.T) {
 	virtually(t, func(t *testing.T, h *house) {
 		id := h.run("web")
 		pass(time.Second)
@@ -68,8 +73,10 @@ func TestVirtual_AnOutageIsAMomentHoweverLong(t *testing.T) {
 		pass(time.Hour)
 		require.Equal(t, said, h.get("container", id).GetResourceVersion(), "and that is said once")
 		require.NoError(t, h.world.Pause("web"))
+		lists := h.world.Calls(sim.OpListContainers)
 		h.world.Up()
 		pass(2 * time.Second)
+		require.Equal(t, lists+1, h.world.Calls(sim.OpListContainers), "one resync")
 		require.Equal(t, metav1.ConditionTrue, h.ready(), "within 2 s of its return")
 		c := h.get("container", id).(*messages.Container)
 		require.Equal(t, messages.ContainerPaused, c.Status.Status)
@@ -78,7 +85,7 @@ func TestVirtual_AnOutageIsAMomentHoweverLong(t *testing.T) {
 	})
 }
 
-func TestVirtual_AFrozenEngineIsNoticedByTheHeartbeat(t *testing.T) {
+func Test_F02_AFrozenEngineIsNoticedByTheHeartbeat(t *testing.T) {
 	virtually(t, func(t *testing.T, h *house) {
 		h.world.Freeze()
 		pass(12*time.Second + 100*time.Millisecond)
@@ -118,31 +125,7 @@ func TestVirtual_TheAuditHealsWhatNoEventTold(t *testing.T) {
 	})
 }
 
-func TestVirtual_HungInspectsHoldUpNobody(t *testing.T) {
-	virtually(t, func(t *testing.T, h *house) {
-		bad := []string{}
-		for _, name := range []string{"b1", "b2", "b3", "b4", "b5", "b6", "b7", "b8"} {
-			bad = append(bad, h.run(name))
-		}
-		pass(time.Second)
-		for _, id := range bad {
-			h.world.Faults().Hang(sim.OpInspectContainer, id)
-			require.NoError(t, h.world.Pause(id))
-		}
-		good := h.run("good")
-		pass(time.Second)
-		require.NotNil(t, h.get("container", good), "all others are live within a second")
-		pass(5 * time.Second)
-		require.Equal(t, messages.ReasonInspectTimeout, h.synced("container", bad[0]).Reason)
-		h.world.Faults().Clear()
-		pass(time.Minute)
-		for _, id := range bad {
-			require.Equal(t, messages.ContainerPaused, h.get("container", id).(*messages.Container).Status.Status)
-		}
-	})
-}
-
-func TestVirtual_AListThatHangsHoldsBackItsOwnKind(t *testing.T) {
+func Test_F42_AListThatHangsHoldsBackItsOwnKind(t *testing.T) {
 	virtually(t, func(t *testing.T, h *house) {
 		h.world.Down()
 		pass(time.Second)

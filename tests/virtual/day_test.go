@@ -4,11 +4,15 @@ import (
 	"flag"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/rdd-desktop/rdd/actors/control"
+	"github.com/rdd-desktop/rdd/dockerio/sim"
 )
 
 var (
@@ -35,6 +39,10 @@ func TestADay(t *testing.T) {
 	if *oneSeed != 0 {
 		first, last = *oneSeed, *oneSeed
 	}
+	met := &struck{times: map[string]int{}}
+	if last-first >= 2 && *long >= 24*time.Hour {
+		t.Cleanup(func() { met.check(t) })
+	}
 	for seed := first; seed <= last; seed++ {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			t.Parallel()
@@ -43,9 +51,43 @@ func TestADay(t *testing.T) {
 					t.Log("again: ", replays(seed))
 				}
 			})
-			in(t, options{seed: seed, seeded: seed%2 == 1}, func(t *testing.T, h *house) { h.day(*long) })
+			in(t, options{seed: seed, seeded: seed%2 == 1}, func(t *testing.T, h *house) {
+				h.day(*long)
+				met.add(h.world.Faults().Struck())
+			})
 		})
 	}
+}
+
+// kindsOfFaults that days of the whole suite meet, each of them.
+var kindsOfFaults = []string{
+	sim.StruckDrop, sim.StruckDelay, sim.StruckDuplicate, sim.StruckReorder, sim.StruckEnd, sim.StruckCut, sim.StruckFreeze,
+	sim.StruckHang, sim.StruckSlow, sim.StruckFail, sim.StruckLost, sim.StruckPanic, sim.StruckSkew, sim.StruckClockAhead,
+	sim.StruckClockBack, sim.StruckGarbage, sim.StruckTruncated, sim.StruckFloor, sim.StruckSilence, sim.StruckMute,
+}
+
+// struck counts the faults that some days met.
+type struck struct {
+	mu    sync.Mutex
+	times map[string]int
+}
+
+func (s *struck) add(day map[string]int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for kind, n := range day {
+		s.times[kind] += n
+	}
+}
+
+// check: a fault that never struck is no proof of anything.
+func (s *struck) check(t *testing.T) {
+	for _, kind := range kindsOfFaults {
+		if s.times[kind] == 0 {
+			t.Errorf("no day had a %s", kind)
+		}
+	}
+	t.Log("what struck: ", s.times)
 }
 
 // day lives through faults for that long.
@@ -55,14 +97,20 @@ func (h *house) day(long time.Duration) {
 	reprobed := time.Now()
 	for step := 0; time.Since(h.began) < long; step++ {
 		t := h.trouble()
+		began := time.Now()
 		words, end := t.begin(h)
 		h.tell("trouble: %s", words)
-		for range h.rng.IntN(6) {
+		act := func() {
 			h.live()
+			h.mustHold(t, words, began)
+		}
+		for range h.rng.IntN(6) {
+			act()
 		}
 		h.pass(time.Duration(h.rng.IntN(60_000)) * time.Millisecond)
+		h.mustHold(t, words, began)
 		for range h.rng.IntN(3) {
-			h.live()
+			act()
 		}
 		if t.blind {
 			h.uids.blind()
@@ -84,6 +132,17 @@ func (h *house) day(long time.Duration) {
 	}
 	h.pass(afterReprobe)
 	h.converge(soon, true)
+}
+
+// mustHold checks what must be true in the middle of trouble.
+func (h *house) mustHold(t trouble, words string, began time.Time) {
+	h.always()
+	if t.holds == nil {
+		return
+	}
+	if err := t.holds(h, time.Since(began)); err != nil {
+		h.fatal("%s after %s of: %s", err, time.Since(began), words)
+	}
 }
 
 // transcript is everything that was said and done in a day of that seed.
@@ -112,5 +171,21 @@ func TestASeedRepeatsExactly(t *testing.T) {
 		}
 		require.Len(t, again, len(first))
 		require.NotEqual(t, first, transcript(t, seed+10, time.Hour), "another seed is another day")
+	}
+}
+
+// A session that dies as it begins: that it is lost may be heard before that it has subscribed. The next one is taken all the same.
+func TestASessionThatDiesAsItBegins(t *testing.T) {
+	for seed := uint64(1); seed <= 20; seed++ {
+		in(t, options{seed: seed, seeded: seed%4 != 0}, func(_ *testing.T, h *house) {
+			h.converge(soon, true)
+			h.debug(control.Engine + "/session#read")
+			h.world.Faults().CutStreams()
+			h.pass(time.Second)
+			for range 5 {
+				runContainer(h)
+			}
+			h.converge(soon, true)
+		})
 	}
 }

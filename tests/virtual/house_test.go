@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/rdd-desktop/rdd/actors/kit"
 	"github.com/rdd-desktop/rdd/dockerio"
 	"github.com/rdd-desktop/rdd/dockerio/sim"
@@ -50,6 +52,8 @@ type house struct {
 	all    bool
 	events int64
 	uids   *identities
+	// asked are the deletions that rdd was asked for and that are not done, by uid.
+	asked map[types.UID]wish
 	// told is what is printed when a check fails: what was done and when.
 	told []string
 	// hunting: a check that fails is what the test wants.
@@ -59,14 +63,14 @@ type house struct {
 // in runs test in a bubble of virtual time with a house that runs.
 func in(t *testing.T, o options, test func(t *testing.T, h *house)) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &house{t: t, rng: rand.New(rand.NewPCG(o.seed, 0)), began: time.Now(), uids: newIdentities()}
+		h := &house{t: t, rng: rand.New(rand.NewPCG(o.seed, 0)), began: time.Now(), uids: newIdentities(), asked: map[types.UID]wish{}}
 		h.order = free{}
 		if o.seeded {
 			h.order = newSeeded(o.seed)
 		}
 		h.world = sim.New(sim.Options{Seed: o.seed})
 		h.tap()
-		h.port = &port{Dialer: h.world.Dialer(), seed: o.seed}
+		h.port = &port{Dialer: h.world.Dialer()}
 		lab := h.order.lab()
 		if o.change != nil {
 			o.change(h.port, lab)

@@ -21,20 +21,34 @@ import (
 // maxGoroutines of a quiet house: the tree's own are a handful, work in flight is bounded.
 const maxGoroutines = 60
 
-// check is every invariant at this moment; nil = all hold. Full compares what only an inspect tells too.
-func (h *house) check(full bool) error {
+// always checks what must be true at any moment, whatever goes wrong: what watchers are told fits together, the house stands, and
+// nothing was done to the engine that nobody asked for.
+func (h *house) always() {
 	for _, r := range h.watches {
 		if err := h.drain(r); err != nil {
 			h.fatal("%v", err) // a watcher that was told something wrong is never right again
-		}
-		if err := r.same(h.list(r.kind)); err != nil {
-			return err
 		}
 	}
 	select {
 	case err := <-h.rdd.Failed():
 		h.fatal("given up: %v", err)
 	default:
+	}
+	for _, c := range h.world.MutatingCalls() {
+		if !h.wanted(c) {
+			h.fatal("%s %s, which nobody asked for", c.Op, c.Name)
+		}
+	}
+	h.world.ResetCalls()
+}
+
+// check is every invariant at this moment; nil = all hold. Full compares what only an inspect tells too.
+func (h *house) check(full bool) error {
+	h.always()
+	for _, r := range h.watches {
+		if err := r.same(h.list(r.kind)); err != nil {
+			return err
+		}
 	}
 	if err := h.checkApp(); err != nil {
 		return err
@@ -46,8 +60,7 @@ func (h *house) check(full bool) error {
 	if err := h.checkConditions(truth); err != nil {
 		return err
 	}
-	h.uids.check(h)
-	return nil
+	return h.uids.check(h)
 }
 
 func (h *house) checkApp() error {
@@ -235,7 +248,7 @@ func (i *identities) blind() {
 func (i *identities) reset() { clear(i.seen) }
 
 // check: one incarnation has one uid, and no uid stands for two.
-func (i *identities) check(h *house) {
+func (i *identities) check(h *house) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, k := range messages.Kinds() {
@@ -250,13 +263,28 @@ func (i *identities) check(h *house) {
 			case ok && was.what == what && was.uid != o.GetUID():
 				h.fatal("%s has another uid, and is the same object", messages.NameOf(o))
 			case ok && was.what != what && was.uid == o.GetUID() && strings.HasPrefix(key, messages.KindVolume):
-				h.fatal("%s has the same uid, and is another object", messages.NameOf(o))
+				return fmt.Errorf("%s has the same uid, and is another object", messages.NameOf(o))
 			}
 			if of, ok := i.byUID[o.GetUID()]; ok && of != key {
 				h.fatal("uid %s stands for %s and %s", o.GetUID(), of, key)
 			}
 			i.byUID[o.GetUID()] = key
-			i.seen[key] = incarnation{o.GetUID(), what}
+		}
+	}
+	return nil
+}
+
+// remember what uid stands for what, once nothing is under way any more.
+func (i *identities) remember(h *house) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, k := range messages.Kinds() {
+		if k.Name == messages.KindApp {
+			continue
+		}
+		for _, o := range h.list(k.Name) {
+			key := k.Name + "/" + o.GetName()
+			i.seen[key] = incarnation{o.GetUID(), fmt.Sprint(key, " ", i.born[key])}
 		}
 	}
 }
@@ -268,8 +296,19 @@ func (h *house) settling() bool {
 	})
 }
 
-// converge waits for every invariant to hold, at most that long.
+// converge waits for every invariant to hold, at most that long, and that they go on to hold when what was still under way is through:
+// the mirror may look right while a question is open.
 func (h *house) converge(limit time.Duration, full bool) {
+	h.t.Helper()
+	h.hold(limit, full)
+	h.pass(soon)
+	h.hold(soon, full)
+	h.uids.remember(h)
+	h.checkWishes()
+}
+
+// hold waits for every invariant to hold, at most that long.
+func (h *house) hold(limit time.Duration, full bool) {
 	h.t.Helper()
 	if h.settling() {
 		limit = max(limit, afterSettling)

@@ -2,7 +2,6 @@ package virtual
 
 import (
 	"context"
-	"hash/fnv"
 	"sync"
 	"time"
 
@@ -10,14 +9,12 @@ import (
 	"github.com/rdd-desktop/rdd/messages"
 )
 
-// port is the engine as the house sees it, with what can go wrong between the two: events that come twice, late, or after the next
-// one. And it can make a watcher of the house that is wrong by design, for the suite to catch.
+// port is the engine as the house sees it. It can make a subscription begin late, and a watcher of the house that is wrong by design,
+// for the suite to catch.
 type port struct {
 	dockerio.Dialer
-	seed uint64
 
-	mu                        sync.Mutex
-	duplicate, delay, reorder bool
+	mu sync.Mutex
 	// late is how long after a subscription its first event is read.
 	late time.Duration
 
@@ -44,7 +41,7 @@ func (p *port) set(change func()) {
 }
 
 func (p *port) faithful() {
-	p.set(func() { p.duplicate, p.delay, p.reorder, p.late = false, false, false, 0 })
+	p.set(func() { p.late = 0 })
 }
 
 // Dial implements dockerio.Dialer.
@@ -111,18 +108,11 @@ func (e *engine) ListVolumes(ctx context.Context) ([]dockerio.Volume, error) {
 type stream struct {
 	dockerio.Stream
 	port *port
-	// due comes before anything new.
-	due  []dockerio.Event
 	read bool
 }
 
 // Next implements dockerio.Stream.
 func (s *stream) Next() (dockerio.Event, error) {
-	if len(s.due) > 0 {
-		e := s.due[0]
-		s.due = s.due[1:]
-		return e, nil
-	}
 	p := s.port
 	if !s.read {
 		s.read = true
@@ -135,31 +125,6 @@ func (s *stream) Next() (dockerio.Event, error) {
 	if err != nil {
 		return e, err
 	}
-	p.mu.Lock()
-	p.known.last = e.Time
-	luck := p.luck(e)
-	duplicate, delay, reorder := p.duplicate && luck%3 == 0, p.delay && luck%5 == 1, p.reorder && luck%4 == 2
-	p.mu.Unlock()
-	if delay {
-		time.Sleep(time.Duration(luck%500) * time.Millisecond)
-	}
-	if duplicate {
-		s.due = append(s.due, e)
-	}
-	if reorder {
-		if after, err := s.Stream.Next(); err == nil {
-			s.due = append(s.due, e)
-			return after, nil
-		}
-	}
+	p.set(func() { p.known.last = e.Time })
 	return e, nil
-}
-
-// luck of an event is chosen by seed, kind, action, name and time, so that it repeats.
-func (p *port) luck(e dockerio.Event) uint64 {
-	h := fnv.New64a()
-	for _, s := range []string{e.Type, e.Action, e.ID, e.Time.String()} {
-		_, _ = h.Write([]byte(s))
-	}
-	return h.Sum64() ^ p.seed*0x9e3779b97f4a7c15
 }

@@ -43,14 +43,15 @@ type seeded struct {
 	steps int
 
 	mu sync.Mutex
-	// ready has by actor or work what waits, system messages apart.
-	ready map[string]*waiting
+	// ready has by actor or work what waits, system messages apart; longest is the most messages that waited for each.
+	ready   map[string]*waiting
+	longest map[string]int
 }
 
 type waiting struct{ system, other []func() }
 
 func newSeeded(seed uint64) *seeded {
-	return &seeded{rng: rand.New(rand.NewPCG(seed, 1)), wake: make(chan struct{}, 1), ready: map[string]*waiting{}}
+	return &seeded{rng: rand.New(rand.NewPCG(seed, 1)), wake: make(chan struct{}, 1), ready: map[string]*waiting{}, longest: map[string]int{}}
 }
 
 func (o *seeded) lab() *kit.Lab {
@@ -74,6 +75,7 @@ func (o *seeded) add(who string, system bool, run func()) {
 		w.system = append(w.system, run)
 	} else {
 		w.other = append(w.other, run)
+		o.longest[who] = max(o.longest[who], len(w.other))
 	}
 	o.mu.Unlock()
 	select {

@@ -2,10 +2,13 @@ package virtual
 
 import (
 	"fmt"
+	"io"
+	"slices"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/rdd-desktop/rdd/actors/control"
-	"github.com/rdd-desktop/rdd/dockerio"
 	"github.com/rdd-desktop/rdd/dockerio/sim"
 	"github.com/rdd-desktop/rdd/messages"
 )
@@ -33,27 +36,36 @@ type trouble struct {
 	// blind: volumes may be recreated without a trace.
 	blind bool
 	begin func(h *house) (words string, end func())
+	// holds must be true while the trouble lasts; nil = nothing but what always must.
+	holds func(h *house, lasts time.Duration) error
 }
 
 var troubles = []trouble{
 	{weight: 4, within: soon, begin: func(*house) (string, func()) { return "none", func() {} }},
-	{weight: 4, within: soon, blind: true, begin: down},
-	{weight: 3, within: soon + 10*time.Second, blind: true, begin: frozen},
+	{weight: 3, within: soon, blind: true, begin: down, holds: admitted(noticedAtOnce)},
+	{weight: 1, within: soon, blind: true, begin: powerless, holds: admitted(noticedAtOnce)},
+	{weight: 3, within: soon + 10*time.Second, blind: true, begin: frozen, holds: admitted(noticedByHeartbeat)},
 	{weight: 3, within: soon, blind: true, begin: cut},
-	{weight: 3, within: afterRetries, blind: true, begin: hung},
-	{weight: 2, within: afterRetries, blind: true, begin: slow},
-	{weight: 4, within: afterRetries, blind: true, begin: failing},
-	{weight: 2, within: afterRetries, blind: true, begin: lostAnswers},
+	{weight: 2, within: soon, blind: true, begin: brokenOff},
+	{weight: 3, within: afterRetries, begin: hung},
+	{weight: 3, within: afterRetries, begin: slow},
+	{weight: 3, within: afterRetries, begin: failing(slices.Concat(changes, reads))},
+	{weight: 1, within: afterRetries, blind: true, begin: failing([]string{sim.OpDial, sim.OpInfo, sim.OpPing, sim.OpEvents})},
+	{weight: 2, within: afterRetries, begin: lostAnswers},
+	{weight: 3, within: afterRetries, blind: true, begin: unreadable},
+	{weight: 2, within: afterRetries, blind: true, begin: panickingCalls},
+	{weight: 2, within: afterRetries, blind: true, begin: upgraded},
 	{weight: 2, within: afterAudit, lossy: true, blind: true, begin: dropped},
 	{weight: 1, within: afterAudit, lossy: true, blind: true, begin: silent},
 	{weight: 1, within: afterAudit, lossy: true, blind: true, begin: muted},
-	{weight: 2, within: soon, begin: onPort("events come twice", func(p *port) { p.duplicate = true })},
-	{weight: 2, within: soon, blind: true, begin: onPort("events come late", func(p *port) { p.delay = true })},
-	{weight: 2, within: afterAudit, lossy: true, blind: true, begin: onPort("events change places", func(p *port) { p.reorder = true })},
+	{weight: 2, within: soon, begin: onEvents("events come twice", sim.EventFault{Share: 0.3, Duplicates: 1})},
+	{weight: 2, within: soon, blind: true, begin: onEvents("events come late", sim.EventFault{Share: 0.2, Delay: 400 * time.Millisecond})},
+	{weight: 2, within: soon, blind: true, begin: onEvents("events change places", sim.EventFault{Share: 0.3, Hold: true})},
 	{weight: 3, within: soon, begin: skewed},
 	{weight: 2, within: soon, blind: true, begin: skewedAndCut},
 	{weight: 4, within: soon, blind: true, begin: late},
-	{weight: 8, within: soon + 5*time.Second, blind: true, begin: panics},
+	// What waits for the end of a user that the containers' supervisor has forgotten waits for its retry.
+	{weight: 8, within: afterRetries, blind: true, begin: panics},
 	{weight: 1, within: soon + 10*time.Second, blind: true, begin: stopped},
 	{weight: 1, within: soon + 10*time.Second, blind: true, begin: replaced},
 }
@@ -83,9 +95,52 @@ func frozen(h *house) (string, func()) {
 	return "the engine is frozen", h.world.Thaw
 }
 
+func powerless(h *house) (string, func()) {
+	h.world.PowerOff()
+	return "the engine's machine is without power", h.world.Boot
+}
+
+// How soon the house must know that the engine does not answer, and how much later each mirror says so.
+const (
+	noticedAtOnce      = 100 * time.Millisecond
+	noticedByHeartbeat = 12100 * time.Millisecond
+	saidByMirrors      = 31 * time.Second
+)
+
+// admitted: from then on nothing of the mirror is claimed to be the engine's state of now.
+func admitted(noticed time.Duration) func(h *house, lasts time.Duration) error {
+	return func(h *house, lasts time.Duration) error {
+		if lasts <= noticed {
+			return nil
+		}
+		if c := messages.Condition(h.app(), messages.ConditionContainerEngineReady); c == nil || c.Status == metav1.ConditionTrue {
+			return fmt.Errorf("the App says %+v", c)
+		}
+		if lasts <= noticed+saidByMirrors {
+			return nil
+		}
+		for _, k := range messages.Kinds() {
+			if !k.Mirrored {
+				continue
+			}
+			for _, o := range h.list(k.Name) {
+				if c := messages.Condition(o, messages.ConditionSynced); c == nil || c.Status == metav1.ConditionTrue {
+					return fmt.Errorf("%s says %+v", messages.NameOf(o), c)
+				}
+			}
+		}
+		return nil
+	}
+}
+
 func cut(h *house) (string, func()) {
 	h.world.Faults().CutStreams()
 	return "streams end", func() {}
+}
+
+func brokenOff(h *house) (string, func()) {
+	h.world.Faults().FailStreams(io.ErrUnexpectedEOF)
+	return "streams break off", func() {}
 }
 
 // reads are the calls that a pass makes.
@@ -112,27 +167,59 @@ func hung(h *house) (string, func()) {
 }
 
 func slow(h *house) (string, func()) {
-	op, _ := one(h, append(changes, reads...))
+	op, _ := one(h, slices.Concat(changes, reads))
 	d := time.Duration(h.rng.IntN(1500)) * time.Millisecond
-	return fmt.Sprint("slow ", op, " ", d), h.world.Faults().Slow(op, "", d)
+	late := h.rng.IntN(2) == 0
+	return fmt.Sprint("slow ", op, " ", d, ", answers of before: ", late), h.world.Faults().Add(sim.Rule{Op: op, Delay: d, After: late, Share: 0.5})
 }
 
-func failing(h *house) (string, func()) {
-	op, _ := one(h, append(append([]string{sim.OpInfo, sim.OpPing, sim.OpEvents, sim.OpDial}, changes...), reads...))
-	n := h.rng.IntN(6)
-	err := messages.NewError(messages.CodeUnavailable, "do", "", op, "it fails on purpose")
-	return fmt.Sprintf("failing %s %d times", op, n), h.world.Faults().Fail(op, "", n, err)
+// failing lets one of the calls fail some times, or always.
+func failing(calls []string) func(h *house) (string, func()) {
+	return func(h *house) (string, func()) {
+		op, _ := one(h, calls)
+		n := h.rng.IntN(6)
+		err := messages.NewError(messages.CodeUnavailable, "do", "", op, "it fails on purpose")
+		return fmt.Sprintf("failing %s %d times", op, n), h.world.Faults().Fail(op, "", n, err)
+	}
 }
 
 func lostAnswers(h *house) (string, func()) {
-	op, _ := one(h, append(changes, reads...))
+	op, _ := one(h, slices.Concat(changes, reads))
 	err := messages.NewError(messages.CodeTimeout, "do", "", op, "its answer is lost on purpose")
 	return "lost answers of " + op, h.world.Faults().LoseAnswer(op, "", 1+h.rng.IntN(3), err)
 }
 
-// dropped loses about one event in three, by its name and time.
+// unreadable: answers, or the stream, are no JSON, or end in the middle of it.
+func unreadable(h *house) (string, func()) {
+	how, _ := one(h, []sim.Corruption{sim.Garbage, sim.Truncated})
+	if h.rng.IntN(4) == 0 {
+		h.world.Faults().CorruptStreams(how)
+		return "streams end in " + string(how), func() {}
+	}
+	op, _ := one(h, append([]string{sim.OpInfo, sim.OpEvents}, reads...))
+	n := h.rng.IntN(6)
+	return fmt.Sprintf("%s from %s %d times", how, op, n), h.world.Faults().Corrupt(op, "", n, how)
+}
+
+// panickingCalls panic in who makes them, no more often than a supervisor bears.
+func panickingCalls(h *house) (string, func()) {
+	op, _ := one(h, slices.Concat(changes, reads))
+	return "a call that panics: " + op, h.world.Faults().Add(sim.Rule{Op: op, Times: 1, Panic: "it panics on purpose"})
+}
+
+// upgraded: the engine takes newer versions of the API only; now and then it ends the stream with that.
+func upgraded(h *house) (string, func()) {
+	undo := h.world.Faults().RaiseFloor("1.99")
+	if h.rng.IntN(2) == 0 {
+		return "our version of the API is refused", undo
+	}
+	h.world.Faults().CutStreams()
+	return "our version of the API is refused, and streams end", undo
+}
+
+// dropped loses about one event in three.
 func dropped(h *house) (string, func()) {
-	return "one event in three is lost", h.world.Faults().DropEvents(func(e dockerio.Event) bool { return h.port.luck(e)%3 == 0 })
+	return "one event in three is lost", h.world.Faults().AddEvents(sim.EventFault{Share: 0.3, Drop: true})
 }
 
 func silent(h *house) (string, func()) { return "no event is sent", h.world.Faults().StopEvents() }
@@ -143,11 +230,8 @@ func muted(h *house) (string, func()) {
 	return "the stream is mute", h.world.Faults().CutStreams
 }
 
-func onPort(words string, set func(*port)) func(h *house) (string, func()) {
-	return func(h *house) (string, func()) {
-		h.port.set(func() { set(h.port) })
-		return words, h.port.faithful
-	}
+func onEvents(words string, fault sim.EventFault) func(h *house) (string, func()) {
+	return func(h *house) (string, func()) { return words, h.world.Faults().AddEvents(fault) }
 }
 
 func (h *house) skew() time.Duration {

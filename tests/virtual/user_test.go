@@ -35,6 +35,7 @@ var habits = []something{
 	{1, onContainer("healthy", func(e *sim.Engine, ref string) error { return e.SetHealth(ref, "healthy") })},
 	{2, onContainer("exit 3", func(e *sim.Engine, ref string) error { return e.Exit(ref, 3) })},
 	{1, onContainer("update --restart=always", func(e *sim.Engine, ref string) error { return e.UpdatePolicy(ref, "always") })},
+	{1, crashThenKill},
 	{4, onContainer("rm -f", func(e *sim.Engine, ref string) error { return e.Rm(ref, true) })},
 	{2, rename},
 	{3, importImage},
@@ -67,6 +68,19 @@ func (h *house) live() {
 		}
 	}
 	h.pass(time.Duration(h.rng.IntN(30)) * time.Millisecond)
+}
+
+// crashThenKill ends a container for good that waits for its restart policy, or ends it: no event tells of the first.
+func crashThenKill(h *house) string {
+	words := onContainer("exit 3", func(e *sim.Engine, ref string) error {
+		err := e.Exit(ref, 3)
+		if err == nil {
+			h.pass(50 * time.Millisecond)
+			err = e.Kill(ref)
+		}
+		return err
+	})(h)
+	return words + ", and kill 50 ms later"
 }
 
 // one of a list; false when it is empty.
@@ -159,6 +173,7 @@ func tag(h *house) string {
 	}
 	h.moved(images)
 	name := tagName(h)
+	h.uids.again(messages.KindImage + "/" + messages.ImageName(i.ID, name))
 	return said("tag "+i.ID[:15]+" "+name, h.world.Tag(i.ID, name))
 }
 
@@ -218,7 +233,10 @@ func deleteThroughRdd(h *house) string {
 	if kind == messages.KindImage {
 		h.moved(h.world.Snapshot().Images)
 	}
-	return said("rdd delete "+messages.NameOf(o), h.delete(kind, o.GetName()))
+	told := h.wishes(o)
+	err := h.delete(kind, o.GetName())
+	told(err)
+	return said("rdd delete "+messages.NameOf(o), err)
 }
 
 func deleteNamespace(h *house) string {
