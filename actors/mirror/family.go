@@ -64,6 +64,8 @@ type family struct {
 	first     firstPass
 	repairs   int64
 	lastProof time.Time
+	// away is what objects were told to show because there is no engine; nil while there is.
+	away *showReason
 	// Swept must be told, and by when.
 	sweeping bool
 	// sweeps tells the deadline of this sweep from those before.
@@ -189,7 +191,9 @@ func (f *family) Receive(c *kit.Context, msg any) {
 	case Delete:
 		f.route(c, m)
 	case Unreachable:
-		f.broadcast(c, showReasonFor(m))
+		reason := showReasonFor(m)
+		f.away = &reason
+		f.broadcast(c, reason)
 	case Sweep:
 		f.sweep(c)
 	case sweepOverdue:
@@ -224,10 +228,7 @@ func (f *family) fromObject(c *kit.Context, msg any) bool {
 			// The message it failed on is lost, and the session it knew of: it is told to look again.
 			k.busy = false
 			f.passed(c, m.Name, k.pass)
-			f.tell(c, m.Name, observe{Changed: true})
-			if f.ops.listOnly && f.online {
-				f.wantList(c)
-			}
+			f.tellAgain(c, m.Name)
 		}
 	case kit.ChildGaveUp:
 		f.quarantine(c, m)
@@ -237,6 +238,21 @@ func (f *family) fromObject(c *kit.Context, msg any) bool {
 		return false
 	}
 	return true
+}
+
+// tellAgain tells an object that is about to be restarted all it may have heard of.
+func (f *family) tellAgain(c *kit.Context, id string) {
+	if f.sweeping {
+		c.TellChild(id, sweepNow{})
+		return
+	}
+	f.tell(c, id, observe{Changed: true})
+	if f.away != nil {
+		c.TellChild(id, *f.away)
+	}
+	if f.ops.listOnly && f.online {
+		f.wantList(c)
+	}
 }
 
 // begin spawns an owner for every resource that is there and every deletion that is open.
@@ -261,7 +277,7 @@ func (f *family) newSession(c *kit.Context, s Session) {
 	if s.Epoch <= f.session.Epoch && f.online {
 		return
 	}
-	f.session, f.online, f.sweeping = s, true, false
+	f.session, f.online, f.sweeping, f.away = s, true, false, nil
 	f.first = firstPass{id: c.Token()}
 	f.listFails, f.relist = 0, false
 	f.list(c, passList)

@@ -9,7 +9,7 @@ import (
 
 // sweep removes every mirror of the kind, each by its owner; what an owner cannot do in time is done for it.
 func (f *family) sweep(c *kit.Context) {
-	f.online, f.sweeping = false, true
+	f.online, f.sweeping, f.away = false, true, nil
 	// What is still on its way from the session before, a list or marks, is of mirrors that shall not be: it is of no epoch now.
 	f.session.Epoch, f.listing, f.relist = 0, 0, false
 	f.open = map[string]bool{}
