@@ -130,6 +130,8 @@ func (a *appActor) Receive(c *kit.Context, msg any) {
 			a.engineVoice = spoken
 		}
 		a.publish(c)
+	case engineFailed:
+		a.engineFailed(c, m)
 	case journal.Loaded:
 		a.onLoaded(c, m)
 	case journal.Committed:

@@ -71,7 +71,8 @@ type family struct {
 	// sweeps tells the deadline of this sweep from those before.
 	sweeps int
 	// told is the Progress told last.
-	told Progress
+	told   Progress
+	writes standIn
 	// extra is what only one kind does.
 	extra extra
 }
@@ -137,7 +138,7 @@ func Volumes(d *Deps) func() kit.Actor {
 }
 
 func newFamily(d *Deps, ops *kindOps, x extra) *family {
-	return &family{d: d, ops: ops, kids: map[string]*kid{}, open: map[string]bool{}, extra: x}
+	return &family{d: d, ops: ops, kids: map[string]*kid{}, open: map[string]bool{}, writes: standIn{}, extra: x}
 }
 
 type noExtra struct{}
@@ -201,7 +202,7 @@ func (f *family) Receive(c *kit.Context, msg any) {
 			f.sweepRest(c)
 		}
 	default:
-		if !f.fromObject(c, msg) && !f.extra.receive(c, f, msg) {
+		if !f.fromObject(c, msg) && !f.standInReceive(c, msg) && !f.extra.receive(c, f, msg) {
 			f.quarantineReceive(c, msg)
 		}
 	}
@@ -240,7 +241,7 @@ func (f *family) fromObject(c *kit.Context, msg any) bool {
 	return true
 }
 
-// tellAgain tells an object that is about to be restarted all it may have heard of.
+// tellAgain tells an object that is about to be started once more all it may have heard of.
 func (f *family) tellAgain(c *kit.Context, id string) {
 	if f.sweeping {
 		c.TellChild(id, sweepNow{})

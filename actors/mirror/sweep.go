@@ -3,7 +3,6 @@ package mirror
 import (
 	"github.com/rdd-desktop/rdd/actors/control"
 	"github.com/rdd-desktop/rdd/actors/kit"
-	"github.com/rdd-desktop/rdd/actors/store"
 	"github.com/rdd-desktop/rdd/messages"
 )
 
@@ -46,17 +45,10 @@ func (f *family) sweepRest(c *kit.Context) {
 }
 
 func (f *family) checkSwept(c *kit.Context) {
-	if f.sweeping && len(f.kids) == 0 {
+	if f.sweeping && len(f.kids) == 0 && len(f.writes) == 0 {
 		f.sweeping = false
 		f.first = firstPass{}
 		c.Tell(control.Engine, Swept{Kind: f.ops.kind.Name})
 		f.label(c)
-	}
-}
-
-// removeAll removes the resources of an owner in its stead.
-func (f *family) removeAll(c *kit.Context, owner, reason string) {
-	for _, it := range f.d.Table.Load().OwnedBy(f.ops.kind.Name, owner) {
-		c.Tell(control.Store, store.Remove{Token: c.Token(), Key: store.Key{Kind: f.ops.kind.Name, Name: it.Object.GetName()}, Reason: reason})
 	}
 }
