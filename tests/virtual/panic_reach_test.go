@@ -47,7 +47,6 @@ var unreached = map[string]string{
 	control.Containers + " mirror.relist": "only an image's owner asks for a list",
 	control.Volumes + " mirror.relist":    "only an image's owner asks for a list",
 	control.Images + " mirror.healed":     "images are compared by their list, without a word of an owner",
-	control.Images + " journal.Committed": "a deletion of a quarantined image is refused, so that nothing is written down",
 	oneVolume + " mirror.settleDue":       "volumes do not die",
 }
 

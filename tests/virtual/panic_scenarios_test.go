@@ -258,7 +258,7 @@ func quarantines(q quarantined) *scenario {
 		return step{name: name + " only panics", do: func(r *run) {
 			path, err := q.add(r.world, name)
 			r.did(err)
-			r.pass(200 * time.Millisecond)
+			r.pass(1500 * time.Millisecond) // what is quarantined is in the store, whatever has panicked meanwhile
 			r.ask(path, 6)
 			r.pass(3 * time.Second)
 		}, right: q.standsIn}
