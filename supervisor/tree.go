@@ -27,7 +27,7 @@ type parts struct {
 // its turn, not its resource.
 func tree(p parts) kit.ChildSpec {
 	slow := kit.Backoff{Min: 100 * time.Millisecond, Max: 30 * time.Second}
-	return kit.ChildSpec{Name: "rdd", GiveUp: kit.Report, Shutdown: 5 * time.Second, Children: []kit.ChildSpec{
+	return kit.ChildSpec{Name: "rdd", New: app.Root, GiveUp: kit.Report, Shutdown: 5 * time.Second, Children: []kit.ChildSpec{
 		{Name: "journal", New: journal.New(p.journal), Max: 3, Period: 10 * time.Second, Shutdown: 10 * time.Second, GiveUp: kit.Report},
 		{Name: "store", New: store.New(p.table), Max: 3, Period: 10 * time.Second, Shutdown: 5 * time.Second, GiveUp: kit.Report},
 		{Name: "app", New: app.New(p.app), Backoff: slow, Max: 5, Period: 5 * time.Minute, Shutdown: 5 * time.Second, GiveUp: kit.Report},

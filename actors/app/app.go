@@ -26,7 +26,7 @@ const (
 	// putAgain is when a Put without an answer is sent again, whole.
 	putAgain = time.Second
 	// askAgain is when a question to the journal without an answer is repeated: its restart loses what it was asked.
-	askAgain = 2 * time.Second
+	askAgain = time.Second
 	// maxQueue is how many changes may wait behind the one in progress; one more is refused.
 	maxQueue = 256
 	// resolveTimeout bounds the choice of a driver for "auto".
@@ -130,6 +130,8 @@ func (a *appActor) Receive(c *kit.Context, msg any) {
 			a.engineVoice = spoken
 		}
 		a.publish(c)
+	case engineFailed:
+		a.engineFailed(c, m)
 	case journal.Loaded:
 		a.onLoaded(c, m)
 	case journal.Committed:

@@ -26,7 +26,7 @@ const (
 	// unreachableAfter is how long a lost engine shows only in the App; then every mirror says so.
 	unreachableAfter = 30 * time.Second
 	// commitAgain is when a commit without an answer is sent again.
-	commitAgain = 2 * time.Second
+	commitAgain = time.Second
 )
 
 // families are the supervisors of the mirrored kinds.
@@ -58,8 +58,12 @@ func New(d *Deps) func() kit.Actor {
 	if d.Heartbeat <= 0 {
 		d.Heartbeat = 10 * time.Second
 	}
-	return func() kit.Actor { return &watcher{deps: d, progress: map[string]mirror.Progress{}} }
+	a := &absence{}
+	return func() kit.Actor { return &watcher{deps: d, progress: map[string]mirror.Progress{}, absence: a} }
 }
+
+// absence is since when the mirrors are without their engine; zero = they are not. It outlives an incarnation.
+type absence struct{ since time.Time }
 
 // watcher is the actor.
 //
@@ -76,9 +80,11 @@ type watcher struct {
 	ops      []journal.Op
 	sweepOps bool
 	// epoch of the newest session that subscribed.
-	epoch uint64
-	// lostSince cancels the timer of unreachableAfter.
+	epoch   uint64
+	absence *absence
+	// cancelLost cancels the timer of unreachableAfter; away: it is over, and the mirrors were told.
 	cancelLost func()
+	away       bool
 	engine     *messages.EngineStatus
 	clock      metav1.Condition
 }
@@ -92,6 +98,9 @@ type (
 func (w *watcher) Receive(c *kit.Context, msg any) {
 	switch m := msg.(type) {
 	case *actor.Started:
+		if w.mirrors() > 0 {
+			w.missing(c) // whatever session there was has ended with the incarnation before
+		}
 		w.load(c)
 		w.label(c)
 	case journal.Loaded:
@@ -124,6 +133,7 @@ func (w *watcher) Receive(c *kit.Context, msg any) {
 			w.send(c)
 		}
 	case lostForLong:
+		w.away = true
 		for _, path := range families {
 			c.Tell(path, mirror.Unreachable{})
 		}
@@ -145,13 +155,17 @@ func (w *watcher) loadedMeta(c *kit.Context, m journal.Loaded) {
 		panic(fmt.Errorf("load meta: %v, %w", m.Err, err))
 	}
 	w.commit = 0
-	mirrored := false
-	for _, k := range sweptKinds {
-		mirrored = mirrored || w.deps.Table.Load().Count(k) > 0
-	}
-	w.do(c, loaded{EngineID: meta.EngineID, Sweep: meta.Sweep, Mirrored: mirrored || meta.EngineID != ""})
+	w.do(c, loaded{EngineID: meta.EngineID, Sweep: meta.Sweep, Mirrored: w.mirrors() > 0 || meta.EngineID != ""})
 	c.Tell(control.App, control.Hello{From: control.Engine})
 	c.Tell(control.VM, control.Hello{From: control.Engine})
+}
+
+// mirrors is how many resources of this engine there are.
+func (w *watcher) mirrors() (n int) {
+	for _, k := range sweptKinds {
+		n += w.deps.Table.Load().Count(k)
+	}
+	return n
 }
 
 // do is the heart: apply, log, perform, tell.
@@ -181,6 +195,7 @@ func (w *watcher) perform(c *kit.Context, eff effect) {
 	case storeEngine:
 		w.store(c, []journal.Op{journal.PutEngineID(eff.EngineID)}, false)
 	case sweepMirrors:
+		w.present()
 		c.House.Events.Add(messages.HouseEvent{Type: messages.EventMirrorReset, Actor: c.Path(), Message: "the mirrors are removed; the engine is left alone"})
 		for _, path := range families {
 			c.Tell(path, mirror.Sweep{})
@@ -220,7 +235,7 @@ func (w *watcher) up(c *kit.Context, m sessionUp) {
 	}
 	clear(w.progress)
 	w.do(c, subscribed{Up: m})
-	w.cancelUnreachable()
+	w.present()
 	w.epoch = m.Epoch
 }
 
@@ -237,18 +252,28 @@ func (w *watcher) announce(c *kit.Context) {
 }
 
 func (w *watcher) lost(c *kit.Context) {
-	w.cancelUnreachable()
-	w.cancelLost = c.After(unreachableAfter, lostForLong{})
+	w.present()
+	w.missing(c)
 	for _, path := range families {
 		c.Tell(path, mirror.SessionEnded{Epoch: w.epoch})
 	}
 }
 
-func (w *watcher) cancelUnreachable() {
+// missing: from now on, or since an earlier incarnation, the mirrors are without their engine.
+func (w *watcher) missing(c *kit.Context) {
+	now := w.deps.Now()
+	if w.absence.since.IsZero() {
+		w.absence.since = now
+	}
+	w.cancelLost = c.After(max(0, unreachableAfter-now.Sub(w.absence.since)), lostForLong{})
+}
+
+// present ends missing.
+func (w *watcher) present() {
 	if w.cancelLost != nil {
 		w.cancelLost()
-		w.cancelLost = nil
 	}
+	w.cancelLost, w.away, w.absence.since = nil, false, time.Time{}
 }
 
 // hello tells whoever (re)starts all it must know.
@@ -270,6 +295,8 @@ func (w *watcher) hello(c *kit.Context, from string) {
 			c.Tell(from, w.session())
 		} else if w.s.Phase == sweeping && len(w.s.Unswept) > 0 {
 			c.Tell(from, mirror.Sweep{})
+		} else if w.away {
+			c.Tell(from, mirror.Unreachable{})
 		}
 	}
 }
@@ -297,7 +324,7 @@ func (w *watcher) report() control.EngineReport {
 	r.Clock = w.clock
 	if w.engine != nil {
 		e := *w.engine
-		e.Mirrors = w.mirrors()
+		e.Mirrors = w.freshness()
 		r.Engine = &e
 	}
 	switch r.Reason {
@@ -314,8 +341,8 @@ func (w *watcher) report() control.EngineReport {
 	return r
 }
 
-// mirrors is the freshness of each kind.
-func (w *watcher) mirrors() []messages.MirrorStatus {
+// freshness of each kind.
+func (w *watcher) freshness() []messages.MirrorStatus {
 	var out []messages.MirrorStatus
 	for _, k := range mirroredKinds {
 		p, ok := w.progress[k]

@@ -192,7 +192,9 @@ func (s *session) scheduleAudit(c *kit.Context) {
 // read drains the stream into the dirty set. It waits for nothing but the stream.
 func (s *session) read(c *kit.Context) {
 	stream, set, deliver := s.stream, s.dirty, c.Deliver()
-	c.Run("read", 0, func(context.Context) any {
+	c.Run("read", 0, func(ctx context.Context) any {
+		// Whatever becomes of the session's last word: its reader ends with it.
+		defer context.AfterFunc(ctx, func() { _ = stream.Close() })()
 		for {
 			e, err := stream.Next()
 			if err != nil {
@@ -233,6 +235,9 @@ func (s *session) lost(c *kit.Context, event string, err error) {
 
 func (s *session) close() {
 	s.deps.Calls.Close(s.epoch)
+	if s.cancel == nil {
+		return // it failed before it began
+	}
 	s.cancel()
 	if s.stream != nil {
 		_ = s.stream.Close() // it is over either way

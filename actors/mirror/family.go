@@ -64,12 +64,15 @@ type family struct {
 	first     firstPass
 	repairs   int64
 	lastProof time.Time
+	// away is what objects were told to show because there is no engine; nil while there is.
+	away *showReason
 	// Swept must be told, and by when.
 	sweeping bool
 	// sweeps tells the deadline of this sweep from those before.
 	sweeps int
 	// told is the Progress told last.
-	told Progress
+	told   Progress
+	writes standIn
 	// extra is what only one kind does.
 	extra extra
 }
@@ -135,7 +138,7 @@ func Volumes(d *Deps) func() kit.Actor {
 }
 
 func newFamily(d *Deps, ops *kindOps, x extra) *family {
-	return &family{d: d, ops: ops, kids: map[string]*kid{}, open: map[string]bool{}, extra: x}
+	return &family{d: d, ops: ops, kids: map[string]*kid{}, open: map[string]bool{}, writes: standIn{}, extra: x}
 }
 
 type noExtra struct{}
@@ -189,7 +192,9 @@ func (f *family) Receive(c *kit.Context, msg any) {
 	case Delete:
 		f.route(c, m)
 	case Unreachable:
-		f.broadcast(c, showReasonFor(m))
+		reason := showReasonFor(m)
+		f.away = &reason
+		f.broadcast(c, reason)
 	case Sweep:
 		f.sweep(c)
 	case sweepOverdue:
@@ -197,7 +202,7 @@ func (f *family) Receive(c *kit.Context, msg any) {
 			f.sweepRest(c)
 		}
 	default:
-		if !f.fromObject(c, msg) && !f.extra.receive(c, f, msg) {
+		if !f.fromObject(c, msg) && !f.standInReceive(c, msg) && !f.extra.receive(c, f, msg) {
 			f.quarantineReceive(c, msg)
 		}
 	}
@@ -224,10 +229,7 @@ func (f *family) fromObject(c *kit.Context, msg any) bool {
 			// The message it failed on is lost, and the session it knew of: it is told to look again.
 			k.busy = false
 			f.passed(c, m.Name, k.pass)
-			f.tell(c, m.Name, observe{Changed: true})
-			if f.ops.listOnly && f.online {
-				f.wantList(c)
-			}
+			f.tellAgain(c, m.Name)
 		}
 	case kit.ChildGaveUp:
 		f.quarantine(c, m)
@@ -237,6 +239,21 @@ func (f *family) fromObject(c *kit.Context, msg any) bool {
 		return false
 	}
 	return true
+}
+
+// tellAgain tells an object that is about to be started once more all it may have heard of.
+func (f *family) tellAgain(c *kit.Context, id string) {
+	if f.sweeping {
+		c.TellChild(id, sweepNow{})
+		return
+	}
+	f.tell(c, id, observe{Changed: true})
+	if f.away != nil {
+		c.TellChild(id, *f.away)
+	}
+	if f.ops.listOnly && f.online {
+		f.wantList(c)
+	}
 }
 
 // begin spawns an owner for every resource that is there and every deletion that is open.
@@ -261,7 +278,7 @@ func (f *family) newSession(c *kit.Context, s Session) {
 	if s.Epoch <= f.session.Epoch && f.online {
 		return
 	}
-	f.session, f.online, f.sweeping = s, true, false
+	f.session, f.online, f.sweeping, f.away = s, true, false, nil
 	f.first = firstPass{id: c.Token()}
 	f.listFails, f.relist = 0, false
 	f.list(c, passList)

@@ -91,6 +91,7 @@ func (f *family) kid(c *kit.Context, id string) *kid {
 
 // spawn starts the owner. Its first incarnation has open records only if somebody said so; each later one looks.
 func (f *family) spawn(c *kit.Context, id string, load bool) {
+	f.ownerIsBack(id)
 	again := load
 	c.StartChild(objectSpec, id, func() kit.Actor {
 		a := f.ops.owner(f.d, f.ops, id, again)

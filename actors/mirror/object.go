@@ -30,6 +30,9 @@ type object struct {
 	lastUses       *using
 }
 
+// missed is said of what no event has told of and no mirror had.
+const missed = "was not mirrored"
+
 type settleDue struct{ series int }
 
 // settleDelays after a death whose restart policy may be at work without a word.
@@ -108,7 +111,7 @@ func (o *object) observe(c *kit.Context, m observe) {
 	}
 	switch {
 	case m.Missed:
-		o.auditing = "was not mirrored"
+		o.auditing = missed
 	case m.Changed || m.Destroyed:
 		o.auditing = ""
 		o.lane = calls.Live
@@ -220,7 +223,7 @@ func (o *object) sawObject(c *kit.Context, t *target, seen any) {
 	c.Label("", "")
 	news := o.show(c, t, seen, metav1.ConditionTrue, messages.ReasonMirrored, "")
 	if o.auditing != "" {
-		if news {
+		if news || o.auditing == missed { // its list's row may be all the news there is
 			c.Tell(o.ops.path, healed{ID: o.id, What: o.auditing})
 		}
 		o.auditing = ""

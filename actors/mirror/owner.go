@@ -21,7 +21,7 @@ import (
 // Delays of an owner.
 const (
 	putOverdueAfter = time.Second
-	loadAgain       = 2 * time.Second
+	loadAgain       = time.Second
 	creditEvery     = 50 * time.Millisecond
 	probeRetryMin   = 250 * time.Millisecond
 	probeRetryMax   = 30 * time.Second

@@ -76,10 +76,6 @@ func (f *family) quarantine(c *kit.Context, m kit.ChildGaveUp) {
 	}
 }
 
-func (f *family) putFor(c *kit.Context, owner string, obj messages.Object) {
-	c.Tell(control.Store, store.Put{Token: c.Token(), Object: obj, Owner: owner})
-}
-
 // quarantineReceive handles what only happens while something is quarantined.
 func (f *family) quarantineReceive(c *kit.Context, msg any) {
 	switch m := msg.(type) {
@@ -108,7 +104,7 @@ func (f *family) release(c *kit.Context, m quarantineOver) {
 	}
 	k.quarantined = nil
 	f.spawn(c, m.id, true)
-	f.tell(c, m.id, observe{Changed: true})
+	f.tellAgain(c, m.id)
 	f.label(c)
 }
 

@@ -3,13 +3,12 @@ package mirror
 import (
 	"github.com/rdd-desktop/rdd/actors/control"
 	"github.com/rdd-desktop/rdd/actors/kit"
-	"github.com/rdd-desktop/rdd/actors/store"
 	"github.com/rdd-desktop/rdd/messages"
 )
 
 // sweep removes every mirror of the kind, each by its owner; what an owner cannot do in time is done for it.
 func (f *family) sweep(c *kit.Context) {
-	f.online, f.sweeping = false, true
+	f.online, f.sweeping, f.away = false, true, nil
 	// What is still on its way from the session before, a list or marks, is of mirrors that shall not be: it is of no epoch now.
 	f.session.Epoch, f.listing, f.relist = 0, 0, false
 	f.open = map[string]bool{}
@@ -46,17 +45,10 @@ func (f *family) sweepRest(c *kit.Context) {
 }
 
 func (f *family) checkSwept(c *kit.Context) {
-	if f.sweeping && len(f.kids) == 0 {
+	if f.sweeping && len(f.kids) == 0 && len(f.writes) == 0 {
 		f.sweeping = false
 		f.first = firstPass{}
 		c.Tell(control.Engine, Swept{Kind: f.ops.kind.Name})
 		f.label(c)
-	}
-}
-
-// removeAll removes the resources of an owner in its stead.
-func (f *family) removeAll(c *kit.Context, owner, reason string) {
-	for _, it := range f.d.Table.Load().OwnedBy(f.ops.kind.Name, owner) {
-		c.Tell(control.Store, store.Remove{Token: c.Token(), Key: store.Key{Kind: f.ops.kind.Name, Name: it.Object.GetName()}, Reason: reason})
 	}
 }

@@ -18,7 +18,7 @@ const (
 	// refused.
 	maxWaiting = 4096
 	// askAgain is when a question to the journal is repeated: a restart of the journal loses what it was asked.
-	askAgain = 2 * time.Second
+	askAgain = time.Second
 	// maxDropped is how many salts the journal keeps in vain before it is told.
 	maxDropped = 256
 )

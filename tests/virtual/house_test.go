@@ -32,18 +32,22 @@ type options struct {
 	audit time.Duration
 	// change prepares port and lab before the start.
 	change func(*port, *kit.Lab)
+	// machine is a driver that starts, stops and crashes instead of one whose VM is always there; nothing is asked of the house yet.
+	machine bool
 }
 
 // house is the whole tree on an engine in memory, in virtual time.
 type house struct {
-	t      testing.TB
-	order  order
-	rng    *rand.Rand // of what is done to it
-	world  *sim.Engine
-	port   *port
-	rdd    *supervisor.Rdd
-	client *supervisor.Client
-	began  time.Time
+	t     testing.TB
+	order order
+	rng   *rand.Rand // of what is done to it
+	world *sim.Engine
+	port  *port
+	// machine is the driver, if it is one that can stop.
+	machine *machine
+	rdd     *supervisor.Rdd
+	client  *supervisor.Client
+	began   time.Time
 
 	watches []*replay
 	// said is what watchers and the house's own events told: what two runs of a seed have in common. Only the last of it is kept,
@@ -76,19 +80,27 @@ func in(t *testing.T, o options, test func(t *testing.T, h *house)) {
 			o.change(h.port, lab)
 		}
 		defer h.stop()
-		h.start(lab, o.audit)
+		var driver vmdriver.Driver = Place{h.world}
+		if o.machine {
+			h.machine = newMachine(h.world)
+			driver = h.machine
+		}
+		h.start(lab, o.audit, driver)
+		if !o.machine {
+			h.set("running=true", "virtualMachine.driver=external")
+		}
 		test(t, h)
 	})
 }
 
-func (h *house) start(lab *kit.Lab, audit time.Duration) {
+func (h *house) start(lab *kit.Lab, audit time.Duration, driver vmdriver.Driver) {
 	if _, err := h.world.Import("busybox:latest", ""); err != nil {
 		h.t.Fatal(err)
 	}
 	h.order.do(func() {
 		var err error
 		h.rdd, err = supervisor.Start(kit.WithLab(h.t.Context(), lab), supervisor.Config{
-			TestHooks: true, Dialer: h.port, Drivers: map[string]vmdriver.Driver{messages.DriverExternal: Place{h.world}},
+			TestHooks: true, Dialer: h.port, Drivers: map[string]vmdriver.Driver{messages.DriverExternal: driver},
 			Intervals: supervisor.Intervals{Audit: audit},
 		})
 		if err != nil {
@@ -100,7 +112,6 @@ func (h *house) start(lab *kit.Lab, audit time.Duration) {
 	}
 	h.client = h.rdd.Client()
 	h.watch()
-	h.set("running=true", "virtualMachine.driver=external")
 }
 
 // tap follows what the engine tells. It is taken back with the faults, and is to be set again.

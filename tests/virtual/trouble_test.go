@@ -65,7 +65,7 @@ var troubles = []trouble{
 	{weight: 2, within: soon, blind: true, begin: skewedAndCut},
 	{weight: 4, within: soon, blind: true, begin: late},
 	// What waits for the end of a user that the containers' supervisor has forgotten waits for its retry.
-	{weight: 8, within: afterRetries, blind: true, begin: panics},
+	{weight: 8, within: afterRetries, blind: true, begin: panicked},
 	{weight: 1, within: soon + 10*time.Second, blind: true, begin: stopped},
 	{weight: 1, within: soon + 10*time.Second, blind: true, begin: replaced},
 }
@@ -270,8 +270,8 @@ var effects = map[string][]string{
 	control.Containers: {"list"}, control.Images: {"list"}, control.Volumes: {"list"},
 }
 
-// panics lets one actor, or one effect, panic once.
-func panics(h *house) (string, func()) {
+// panicked lets one actor, or one effect, panic once.
+func panicked(h *house) (string, func()) {
 	actors := []string{control.Journal, control.Store, control.App, control.VM, control.Engine, control.Engine + "/session",
 		control.Containers, control.Images, control.Volumes, control.Moby}
 	actor, _ := one(h, actors)
