@@ -70,8 +70,9 @@ type target struct {
 	dropFirst bool
 	reason    string
 	stored    messages.Object
-	// sent is the token of the Put or Remove in flight, 0 when none is.
+	// sent is the token of the Put or Remove in flight, 0 when none is; sending what was put.
 	sent     uint64
+	sending  messages.Object
 	removing bool
 	// rem is the deletion; asked wait for its acceptance.
 	rem       removal
@@ -153,7 +154,7 @@ func (o *owner) seed(t *target) string {
 // publish makes content what the store shall have for t. It reports whether that is news.
 func (o *owner) publish(c *kit.Context, t *target, content messages.Object) bool {
 	o.stamp(t, content)
-	if t.want != nil && !t.dropFirst && equality.Semantic.DeepEqual(withoutVersion(t.want), withoutVersion(content)) {
+	if t.want != nil && !t.dropFirst && sameContent(t.want, content) {
 		o.flush(c, t)
 		return false
 	}
@@ -185,8 +186,13 @@ func withFinalizer(list []string, ours bool) []string {
 	return out
 }
 
+// sameContent compares all but what the store assigns.
+func sameContent(a, b messages.Object) bool {
+	return equality.Semantic.DeepEqual(withoutVersion(a), withoutVersion(b))
+}
+
 func withoutVersion(o messages.Object) messages.Object {
-	cp := o.DeepCopyObject().(messages.Object)
+	cp := messages.ShallowCopy(o)
 	cp.SetResourceVersion("")
 	cp.SetUID("")
 	cp.SetCreationTimestamp(metav1.Time{})
@@ -206,13 +212,13 @@ func (o *owner) flush(c *kit.Context, t *target) {
 	}
 	switch {
 	case t.dropFirst:
-		t.sent, t.removing = c.Token(), true
+		t.sent, t.removing, t.sending = c.Token(), true, nil
 		c.Tell(control.Store, store.Remove{Token: t.sent, Key: o.key(t), Reason: t.reason})
 	case t.want != nil && t.want != t.stored:
 		if t.stored != nil {
 			t.identity(t.stored.GetUID(), t.stored.GetCreationTimestamp())
 		}
-		t.sent, t.removing = c.Token(), false
+		t.sent, t.removing, t.sending = c.Token(), false, t.want
 		c.Tell(control.Store, store.Put{Token: t.sent, Object: t.want, Owner: o.id, UIDSeed: o.seed(t)})
 	default:
 		o.answerAsked(t, c)
@@ -286,8 +292,8 @@ func (o *owner) writes(c *kit.Context, msg any) bool {
 
 func (o *owner) acked(c *kit.Context, t *target, stored messages.Object) {
 	t.sent = 0
-	same := t.want != nil && equality.Semantic.DeepEqual(withoutVersion(t.want), withoutVersion(stored))
-	t.stored = stored
+	same := t.want != nil && (t.want == t.sending || sameContent(t.want, stored))
+	t.stored, t.sending = stored, nil
 	if same {
 		t.want = stored
 	}

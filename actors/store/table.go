@@ -139,18 +139,10 @@ func uid(seed string, salt int64) types.UID {
 	return types.UID(uuid.NewSHA1(uidSpace, strconv.AppendInt(name, salt, 10)).String())
 }
 
-// shallow copies the struct behind the object, not what it refers to.
-func shallow(o messages.Object) messages.Object {
-	v := reflect.ValueOf(o).Elem()
-	c := reflect.New(v.Type())
-	c.Elem().Set(v)
-	return c.Interface().(messages.Object)
-}
-
 // put does a Put and gives the stored object; salt counts for a new object without uid.
 func (t *Table) put(p Put, key Key, salt int64, now time.Time) messages.Object {
 	root := t.Load()
-	n := &entry{Item: Item{Object: shallow(p.Object), Owner: p.Owner}, seed: p.seed(key), salt: salt}
+	n := &entry{Item: Item{Object: messages.ShallowCopy(p.Object), Owner: p.Owner}, seed: p.seed(key), salt: salt}
 	old, had := root.kind(key.Kind).objects.Get([]byte(key.Name))
 	recreated := had && n.Object.GetUID() != "" && n.Object.GetUID() != old.Object.GetUID()
 	if had && !recreated {
