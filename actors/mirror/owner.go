@@ -38,6 +38,10 @@ type owner struct {
 	id      string
 	session Session
 	probe   probe
+	// earning is when the next credit of the probe is earned, zero when it has all; wake cancels the timer of it, which there is only
+	// when an inspect waits for it: else it is booked at the next event.
+	earning time.Time
+	wake    func()
 	// lane of the next inspect.
 	lane calls.Lane
 	// applied is the Seq of the newest answer applied: what started before is old.
@@ -71,8 +75,10 @@ type target struct {
 	reason    string
 	stored    messages.Object
 	// sent is the token of the Put or Remove in flight, 0 when none is; sending what was put.
-	sent     uint64
-	sending  messages.Object
+	sent    uint64
+	sending messages.Object
+	// overdue cancels putOverdue.
+	overdue  func()
 	removing bool
 	// rem is the deletion; asked wait for its acceptance.
 	rem       removal
@@ -105,7 +111,7 @@ type (
 )
 
 func newOwner(d *Deps, ops *kindOps, id string, load bool) owner {
-	return owner{d: d, ops: ops, id: id, probe: newProbe(), lane: calls.Live, loading: load, targets: map[string]*target{}, commits: map[uint64]*target{}, identify: ops.identity}
+	return owner{d: d, ops: ops, id: id, probe: newProbe(), lane: calls.Live, loading: load, targets: map[string]*target{}, identify: ops.identity}
 }
 
 // start re-reads the inputs: the owner's resources from the store, its open records from the journal.
@@ -224,7 +230,7 @@ func (o *owner) flush(c *kit.Context, t *target) {
 		o.answerAsked(t, c)
 		return
 	}
-	c.After(putOverdueAfter, putOverdue{name: t.name, token: t.sent})
+	t.overdue = c.After(putOverdueAfter, putOverdue{name: t.name, token: t.sent})
 }
 
 // identity gives what is wanted a uid and a time of creation. What was sent before is not touched: the store may be reading it.
@@ -258,6 +264,7 @@ func (o *owner) writes(c *kit.Context, msg any) bool {
 	case store.RemoveDone:
 		if t := o.targets[m.Key.Name]; t != nil && t.sent == m.Token {
 			last := t.stored
+			t.overdue()
 			t.sent, t.dropFirst, t.stored = 0, false, nil
 			for _, pid := range t.replying {
 				c.ReplyTo(pid, Deleted{Object: last})
@@ -291,7 +298,8 @@ func (o *owner) writes(c *kit.Context, msg any) bool {
 }
 
 func (o *owner) acked(c *kit.Context, t *target, stored messages.Object) {
-	t.sent = 0
+	t.overdue()
+	t.sent, t.overdue = 0, nil
 	same := t.want != nil && (t.want == t.sending || sameContent(t.want, stored))
 	t.stored, t.sending = stored, nil
 	if same {
@@ -389,8 +397,29 @@ func backoff(c *kit.Context, lo, hi time.Duration, tries int) time.Duration {
 	return d/2 + time.Duration(c.House.Jitter()*float64(d/2))
 }
 
-// step applies an event to the probe and performs what follows.
+// step books what credit was earned meanwhile and applies an event to the probe.
 func (o *owner) step(c *kit.Context, e event) {
+	now := o.d.Now()
+	if _, earned := e.(creditBack); earned {
+		o.wake, o.earning = nil, time.Time{}
+	}
+	for !o.earning.IsZero() && !now.Before(o.earning) {
+		due := o.earning
+		o.earning = time.Time{}
+		o.ask(c, creditBack{}, due)
+	}
+	o.ask(c, e, now)
+	switch waits := o.probe.Dirty && o.probe.Credit == 0; {
+	case waits && o.wake == nil:
+		o.wake = c.After(creditEvery, creditBack{})
+	case !waits && o.wake != nil:
+		o.wake()
+		o.wake = nil
+	}
+}
+
+// ask applies an event of that time to the probe and performs what follows.
+func (o *owner) ask(c *kit.Context, e event, at time.Time) {
 	next, effects := o.probe.apply(e)
 	if o.probe.Waiting && !next.Waiting {
 		c.NotRetrying("")
@@ -401,7 +430,7 @@ func (o *owner) step(c *kit.Context, e event) {
 		case inspect:
 			o.askInspect(c, o.lane)
 		case earnCredit:
-			c.After(creditEvery, creditBack{})
+			o.earning = at.Add(creditEvery)
 		case degraded:
 			wait := backoff(c, probeRetryMin, probeRetryMax, eff.Fails)
 			c.After(wait, retryDue{})

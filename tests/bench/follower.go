@@ -63,6 +63,7 @@ type followed struct {
 func serveFollower(what, host string) {
 	ctx := context.Background()
 	if dir := os.Getenv("BENCH_PROFILE"); dir != "" {
+		runtime.MemProfileRate = 4096
 		file, err := os.Create(fmt.Sprintf("%s/%s-%d.cpu", dir, what, os.Getpid()))
 		must(err)
 		must(pprof.StartCPUProfile(file))
@@ -328,6 +329,11 @@ func heap() uint64 {
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
+	if dir := os.Getenv("BENCH_PROFILE"); dir != "" {
+		if file, err := os.Create(fmt.Sprintf("%s/%d.heap", dir, os.Getpid())); err == nil {
+			_ = errors.Join(pprof.WriteHeapProfile(file), file.Close())
+		}
+	}
 	return m.HeapAlloc
 }
 

@@ -4,7 +4,7 @@
 //
 // Usage: bench [-quick] [-sizes 100,1000,10000] [-rows REGEXP] [-out FILE] [-markdown FILE] RDD-BINARY
 //
-// With BENCH_PROFILE=DIR each follower writes a CPU profile there.
+// With BENCH_PROFILE=DIR each follower writes a CPU profile there, and one of its heap where that is measured.
 package main
 
 import (
@@ -53,7 +53,7 @@ var benchmarks = []struct {
 	{"delete", deletions},
 	{"outage", outage},
 	{"heal", heal},
-	{"scale", scale},
+	{"large", scale},
 	{"start", start},
 	{"binary", binary},
 }
