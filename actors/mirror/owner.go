@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -160,7 +159,7 @@ func (o *owner) seed(t *target) string {
 // publish makes content what the store shall have for t. It reports whether that is news.
 func (o *owner) publish(c *kit.Context, t *target, content messages.Object) bool {
 	o.stamp(t, content)
-	if t.want != nil && !t.dropFirst && sameContent(t.want, content) {
+	if t.want != nil && !t.dropFirst && messages.SameContent(t.want, content) {
 		o.flush(c, t)
 		return false
 	}
@@ -190,19 +189,6 @@ func withFinalizer(list []string, ours bool) []string {
 		out = append(out, messages.Finalizer)
 	}
 	return out
-}
-
-// sameContent compares all but what the store assigns.
-func sameContent(a, b messages.Object) bool {
-	return equality.Semantic.DeepEqual(withoutVersion(a), withoutVersion(b))
-}
-
-func withoutVersion(o messages.Object) messages.Object {
-	cp := messages.ShallowCopy(o)
-	cp.SetResourceVersion("")
-	cp.SetUID("")
-	cp.SetCreationTimestamp(metav1.Time{})
-	return cp
 }
 
 // drop ends the resource; reason is told to watchers (empty = the engine's object is gone).
@@ -300,7 +286,7 @@ func (o *owner) writes(c *kit.Context, msg any) bool {
 func (o *owner) acked(c *kit.Context, t *target, stored messages.Object) {
 	t.overdue()
 	t.sent, t.overdue = 0, nil
-	same := t.want != nil && (t.want == t.sending || sameContent(t.want, stored))
+	same := t.want != nil && (t.want == t.sending || messages.SameContent(t.want, stored))
 	t.stored, t.sending = stored, nil
 	if same {
 		t.want = stored

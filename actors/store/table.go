@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -152,7 +151,7 @@ func (t *Table) put(p Put, key Key, salt int64, now time.Time) messages.Object {
 			n.Object.SetCreationTimestamp(old.Object.GetCreationTimestamp())
 		}
 		n.Object.SetResourceVersion(old.Object.GetResourceVersion())
-		if n.Owner == old.Owner && equality.Semantic.DeepEqual(old.Object, n.Object) {
+		if n.Owner == old.Owner && messages.Equal(old.Object, n.Object) {
 			t.noops.Add(1)
 			return old.Object
 		}
