@@ -79,14 +79,15 @@ lint: ## staticcheck, import rules, stale doc links
 cross: ## build and vet for linux, darwin and windows
 	@for os in $(GOOSES); do echo "vet $$os"; GOOS=$$os CGO_ENABLED=0 $(GO) build ./... && GOOS=$$os CGO_ENABLED=0 $(GO) vet ./... || exit 1; done
 
-# Numbers of containers of `make bench`, and which of its benchmarks.
+# Numbers of containers of `make bench`, which of its benchmarks, QUICK=1 for a look of two minutes, and a file for the table.
 SIZES ?= 100,1000,10000
 ROWS ?= .
+MARKDOWN ?= bin/bench.md
 
 .PHONY: bench
-bench: build ## rdd beside the bare loop, as a table; SIZES and ROWS choose; bin/bench.txt is for benchstat
+bench: build ## rdd beside the bare loop, as a table; SIZES, ROWS and QUICK=1 choose; bin/bench.txt is for benchstat
 	@$(GO) build -o bin/bench$(GOEXE) ./tests/bench
-	@bin/bench$(GOEXE) -sizes '$(SIZES)' -rows '$(ROWS)' -out bin/bench.txt bin/rdd$(GOEXE)
+	@bin/bench$(GOEXE) $(if $(QUICK),-quick) -sizes '$(SIZES)' -rows '$(ROWS)' -out bin/bench.txt -markdown '$(MARKDOWN)' bin/rdd$(GOEXE)
 
 .PHONY: generate
 generate: ## regenerate code (needs protoc)

@@ -103,21 +103,35 @@ func Condition(o Object, conditionType string) *metav1.Condition {
 	return nil
 }
 
-// SetCondition puts c into list and returns the new list, sorted by type; list itself is not changed.
-// lastTransitionTime moves to now only when the status differs from before.
+// SetCondition is [SetConditions] of one.
 func SetCondition(list []metav1.Condition, c metav1.Condition, now time.Time) []metav1.Condition {
-	out := slices.Clone(list)
-	i := slices.IndexFunc(out, func(o metav1.Condition) bool { return o.Type == c.Type })
-	switch {
-	case i >= 0 && out[i].Status == c.Status:
-		c.LastTransitionTime = out[i].LastTransitionTime
-		out[i] = c
-	case i >= 0:
-		c.LastTransitionTime = metav1.Time{Time: now.UTC().Truncate(time.Second)}
-		out[i] = c
-	default:
-		c.LastTransitionTime = metav1.Time{Time: now.UTC().Truncate(time.Second)}
-		out = append(out, c)
+	return SetConditions(list, now, c)
+}
+
+// SetConditions puts conditions into list and returns the new list, sorted by type; list itself is not changed.
+// lastTransitionTime moves to now only where the status differs from before.
+func SetConditions(list []metav1.Condition, now time.Time, conditions ...metav1.Condition) []metav1.Condition {
+	added := 0
+	for i := range conditions {
+		if !slices.ContainsFunc(list, func(o metav1.Condition) bool { return o.Type == conditions[i].Type }) {
+			added++
+		}
+	}
+	out := append(make([]metav1.Condition, 0, len(list)+added), list...)
+	for _, c := range conditions {
+		i := slices.IndexFunc(out, func(o metav1.Condition) bool { return o.Type == c.Type })
+		if i >= 0 && out[i].Status == c.Status {
+			c.LastTransitionTime = out[i].LastTransitionTime
+		} else {
+			c.LastTransitionTime = metav1.Time{Time: now.UTC().Truncate(time.Second)}
+		}
+		if i >= 0 {
+			out[i] = c
+		} else {
+			out = append(out, c)
+		}
+	}
+	if added > 0 {
 		slices.SortFunc(out, func(a, b metav1.Condition) int { return strings.Compare(a.Type, b.Type) })
 	}
 	return out

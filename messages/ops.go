@@ -3,6 +3,7 @@ package messages
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -306,3 +307,11 @@ func DecodeObject(data []byte) (Object, error) {
 
 // DeepCopy returns a copy of o of the same type that shares nothing with it.
 func DeepCopy[T Object](o T) T { return o.DeepCopyObject().(T) }
+
+// ShallowCopy returns a copy of the struct behind o, not of what it refers to: to write other metadata over it.
+func ShallowCopy(o Object) Object {
+	v := reflect.ValueOf(o).Elem()
+	c := reflect.New(v.Type())
+	c.Elem().Set(v)
+	return c.Interface().(Object)
+}

@@ -118,7 +118,7 @@ func (w *watcher) Receive(c *kit.Context, msg any) {
 		w.progressed(c, m)
 	case mirror.Repaired:
 		if w.s.Up != nil && m.Epoch == w.s.Up.Epoch {
-			c.TellChild("session", suspect{what: m.Kind + " " + m.What})
+			c.TellChild("session", suspect{epoch: m.Epoch, what: m.Kind + " " + m.What})
 		}
 	case mirror.Swept:
 		w.do(c, kindSwept{Kind: m.Kind})

@@ -73,7 +73,11 @@ type (
 	beat       struct{}
 	pong       struct{ err error }
 	auditTick  struct{}
-	suspect    struct{ what string }
+	// suspect: the session of that epoch has missed an event.
+	suspect struct {
+		epoch uint64
+		what  string
+	}
 )
 
 func newSession(d *Deps, at messages.Endpoint) func() kit.Actor {
@@ -108,7 +112,9 @@ func (s *session) Receive(c *kit.Context, msg any) {
 		}
 		s.scheduleAudit(c)
 	case suspect:
-		s.lost(c, messages.EventStreamSuspect, fmt.Errorf("an event is missing: %s", m.what))
+		if m.epoch == s.epoch { // one is enough; the rest of them is about a session that is over
+			s.lost(c, messages.EventStreamSuspect, fmt.Errorf("an event is missing: %s", m.what))
+		}
 	case *actor.Stopping, *actor.Restarting:
 		s.close()
 	}

@@ -27,7 +27,7 @@ func (f *family) audit(c *kit.Context, m compare) {
 		differing++
 		switch {
 		case f.ops.listOnly:
-			f.healed(c, healed{ID: r.ID, What: what})
+			f.healed(c, healed{ID: r.ID, What: what, Epoch: m.epoch})
 		case f.kids[r.ID] == nil:
 			f.tell(c, r.ID, observe{Missed: true, Changed: true, Row: r.Data, Seq: m.seq})
 		default:
@@ -71,5 +71,5 @@ func (f *family) healed(c *kit.Context, m healed) {
 	f.repairs++
 	c.House.Events.Add(messages.HouseEvent{Type: messages.EventRepaired, Actor: c.Path(), Message: f.ops.kind.Name + " " + m.ID + ": " + m.What})
 	f.progress(c, "")
-	c.Tell(control.Engine, Repaired{Kind: f.ops.kind.Name, Epoch: f.session.Epoch, What: m.ID + ": " + m.What})
+	c.Tell(control.Engine, Repaired{Kind: f.ops.kind.Name, Epoch: m.Epoch, What: m.ID + ": " + m.What})
 }

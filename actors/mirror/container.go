@@ -76,22 +76,23 @@ func fillContainer(c *messages.Container, seen any, now time.Time) {
 		s.CreatedAt, s.StartedAt, s.FinishedAt = e.Created.Status(), e.StartedAt.Status(), e.FinishedAt.Status()
 		s.RestartCount, s.Health, s.Mounts, s.Networks = e.RestartCount, e.Health, e.Mounts, e.Networks
 		s.ExitCode = exitCode(e)
-		for _, cond := range []struct {
-			kind string
-			is   bool
-		}{
-			{messages.ConditionRunning, e.Running}, {messages.ConditionPaused, e.Paused},
-			{messages.ConditionRestarting, e.Restarting}, {messages.ConditionOOMKilled, e.OOMKilled},
-			{messages.ConditionDead, e.Dead},
-		} {
-			status := metav1.ConditionFalse
-			if cond.is {
-				status = metav1.ConditionTrue
-			}
-			s.ConditionList = messages.SetCondition(s.ConditionList, metav1.Condition{
-				Type: cond.kind, Status: status, Reason: messages.ReasonEngineState, Message: "the engine's status is " + e.Status,
-			}, now)
+		s.ConditionList = messages.SetConditions(s.ConditionList, now, stateConditions(e)...)
+	}
+}
+
+func stateConditions(e dockerio.Container) []metav1.Condition {
+	message := "the engine's status is " + e.Status
+	state := func(kind string, is bool) metav1.Condition {
+		c := metav1.Condition{Type: kind, Status: metav1.ConditionFalse, Reason: messages.ReasonEngineState, Message: message}
+		if is {
+			c.Status = metav1.ConditionTrue
 		}
+		return c
+	}
+	return []metav1.Condition{
+		state(messages.ConditionRunning, e.Running), state(messages.ConditionPaused, e.Paused),
+		state(messages.ConditionRestarting, e.Restarting), state(messages.ConditionOOMKilled, e.OOMKilled),
+		state(messages.ConditionDead, e.Dead),
 	}
 }
 

@@ -138,6 +138,9 @@ func (o *owner) recordDeletion(c *kit.Context, t *target) {
 		t.deletedAt = &metav1.Time{Time: o.d.Now().UTC().Truncate(time.Second)}
 	}
 	token := c.Token()
+	if o.commits == nil {
+		o.commits = map[uint64]*target{}
+	}
 	o.commits[token] = t
 	c.Tell(control.Journal, journal.Commit{Token: token, Ops: []journal.Op{journal.PutDeletion(journal.DeletionRecord{
 		Kind: o.ops.kind.Name, Name: t.name, Owner: o.id, UID: t.stored.GetUID(), Asked: t.deletedAt.Time,

@@ -98,6 +98,7 @@ func (o *object) observe(c *kit.Context, m observe) {
 	fresh := m.Session.Epoch != 0 && m.Session.Epoch != o.session.Epoch
 	if fresh {
 		o.lane, o.fresh = calls.Sync, true
+		o.auditing = "" // what it differed in before, no event of this session should have told
 		o.online(c, m.Session)
 	}
 	answered := o.takeRow(c, m)
@@ -224,7 +225,7 @@ func (o *object) sawObject(c *kit.Context, t *target, seen any) {
 	news := o.show(c, t, seen, metav1.ConditionTrue, messages.ReasonMirrored, "")
 	if o.auditing != "" {
 		if news || o.auditing == missed { // its list's row may be all the news there is
-			c.Tell(o.ops.path, healed{ID: o.id, What: o.auditing})
+			c.Tell(o.ops.path, healed{ID: o.id, What: o.auditing, Epoch: o.session.Epoch})
 		}
 		o.auditing = ""
 	}
@@ -244,7 +245,7 @@ func (o *object) sawObject(c *kit.Context, t *target, seen any) {
 // sawNothing: the engine has no such object; so neither have we.
 func (o *object) sawNothing(c *kit.Context, t *target) {
 	if o.auditing != "" && t.want != nil {
-		c.Tell(o.ops.path, healed{ID: o.id, What: "still mirrored, gone from the engine"})
+		c.Tell(o.ops.path, healed{ID: o.id, What: "still mirrored, gone from the engine", Epoch: o.session.Epoch})
 	}
 	o.auditing, o.settle = "", 0
 	if t.rem.deleting() {

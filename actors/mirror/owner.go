@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -38,6 +37,10 @@ type owner struct {
 	id      string
 	session Session
 	probe   probe
+	// earning is when the next credit of the probe is earned, zero when it has all; wake cancels the timer of it, which there is only
+	// when an inspect waits for it: else it is booked at the next event.
+	earning time.Time
+	wake    func()
 	// lane of the next inspect.
 	lane calls.Lane
 	// applied is the Seq of the newest answer applied: what started before is old.
@@ -70,8 +73,11 @@ type target struct {
 	dropFirst bool
 	reason    string
 	stored    messages.Object
-	// sent is the token of the Put or Remove in flight, 0 when none is.
-	sent     uint64
+	// sent is the token of the Put or Remove in flight, 0 when none is; sending what was put.
+	sent    uint64
+	sending messages.Object
+	// overdue cancels putOverdue.
+	overdue  func()
 	removing bool
 	// rem is the deletion; asked wait for its acceptance.
 	rem       removal
@@ -104,7 +110,7 @@ type (
 )
 
 func newOwner(d *Deps, ops *kindOps, id string, load bool) owner {
-	return owner{d: d, ops: ops, id: id, probe: newProbe(), lane: calls.Live, loading: load, targets: map[string]*target{}, commits: map[uint64]*target{}, identify: ops.identity}
+	return owner{d: d, ops: ops, id: id, probe: newProbe(), lane: calls.Live, loading: load, targets: map[string]*target{}, identify: ops.identity}
 }
 
 // start re-reads the inputs: the owner's resources from the store, its open records from the journal.
@@ -153,7 +159,7 @@ func (o *owner) seed(t *target) string {
 // publish makes content what the store shall have for t. It reports whether that is news.
 func (o *owner) publish(c *kit.Context, t *target, content messages.Object) bool {
 	o.stamp(t, content)
-	if t.want != nil && !t.dropFirst && equality.Semantic.DeepEqual(withoutVersion(t.want), withoutVersion(content)) {
+	if t.want != nil && !t.dropFirst && messages.SameContent(t.want, content) {
 		o.flush(c, t)
 		return false
 	}
@@ -185,14 +191,6 @@ func withFinalizer(list []string, ours bool) []string {
 	return out
 }
 
-func withoutVersion(o messages.Object) messages.Object {
-	cp := o.DeepCopyObject().(messages.Object)
-	cp.SetResourceVersion("")
-	cp.SetUID("")
-	cp.SetCreationTimestamp(metav1.Time{})
-	return cp
-}
-
 // drop ends the resource; reason is told to watchers (empty = the engine's object is gone).
 func (o *owner) drop(c *kit.Context, t *target, reason string) {
 	t.want, t.dropFirst, t.reason = nil, true, reason
@@ -206,19 +204,19 @@ func (o *owner) flush(c *kit.Context, t *target) {
 	}
 	switch {
 	case t.dropFirst:
-		t.sent, t.removing = c.Token(), true
+		t.sent, t.removing, t.sending = c.Token(), true, nil
 		c.Tell(control.Store, store.Remove{Token: t.sent, Key: o.key(t), Reason: t.reason})
 	case t.want != nil && t.want != t.stored:
 		if t.stored != nil {
 			t.identity(t.stored.GetUID(), t.stored.GetCreationTimestamp())
 		}
-		t.sent, t.removing = c.Token(), false
+		t.sent, t.removing, t.sending = c.Token(), false, t.want
 		c.Tell(control.Store, store.Put{Token: t.sent, Object: t.want, Owner: o.id, UIDSeed: o.seed(t)})
 	default:
 		o.answerAsked(t, c)
 		return
 	}
-	c.After(putOverdueAfter, putOverdue{name: t.name, token: t.sent})
+	t.overdue = c.After(putOverdueAfter, putOverdue{name: t.name, token: t.sent})
 }
 
 // identity gives what is wanted a uid and a time of creation. What was sent before is not touched: the store may be reading it.
@@ -252,6 +250,7 @@ func (o *owner) writes(c *kit.Context, msg any) bool {
 	case store.RemoveDone:
 		if t := o.targets[m.Key.Name]; t != nil && t.sent == m.Token {
 			last := t.stored
+			t.overdue()
 			t.sent, t.dropFirst, t.stored = 0, false, nil
 			for _, pid := range t.replying {
 				c.ReplyTo(pid, Deleted{Object: last})
@@ -285,9 +284,10 @@ func (o *owner) writes(c *kit.Context, msg any) bool {
 }
 
 func (o *owner) acked(c *kit.Context, t *target, stored messages.Object) {
-	t.sent = 0
-	same := t.want != nil && equality.Semantic.DeepEqual(withoutVersion(t.want), withoutVersion(stored))
-	t.stored = stored
+	t.overdue()
+	t.sent, t.overdue = 0, nil
+	same := t.want != nil && (t.want == t.sending || messages.SameContent(t.want, stored))
+	t.stored, t.sending = stored, nil
 	if same {
 		t.want = stored
 	}
@@ -383,8 +383,29 @@ func backoff(c *kit.Context, lo, hi time.Duration, tries int) time.Duration {
 	return d/2 + time.Duration(c.House.Jitter()*float64(d/2))
 }
 
-// step applies an event to the probe and performs what follows.
+// step books what credit was earned meanwhile and applies an event to the probe.
 func (o *owner) step(c *kit.Context, e event) {
+	now := o.d.Now()
+	if _, earned := e.(creditBack); earned {
+		o.wake, o.earning = nil, time.Time{}
+	}
+	for !o.earning.IsZero() && !now.Before(o.earning) {
+		due := o.earning
+		o.earning = time.Time{}
+		o.ask(c, creditBack{}, due)
+	}
+	o.ask(c, e, now)
+	switch waits := o.probe.Dirty && o.probe.Credit == 0; {
+	case waits && o.wake == nil:
+		o.wake = c.After(creditEvery, creditBack{})
+	case !waits && o.wake != nil:
+		o.wake()
+		o.wake = nil
+	}
+}
+
+// ask applies an event of that time to the probe and performs what follows.
+func (o *owner) ask(c *kit.Context, e event, at time.Time) {
 	next, effects := o.probe.apply(e)
 	if o.probe.Waiting && !next.Waiting {
 		c.NotRetrying("")
@@ -395,7 +416,7 @@ func (o *owner) step(c *kit.Context, e event) {
 		case inspect:
 			o.askInspect(c, o.lane)
 		case earnCredit:
-			c.After(creditEvery, creditBack{})
+			o.earning = at.Add(creditEvery)
 		case degraded:
 			wait := backoff(c, probeRetryMin, probeRetryMax, eff.Fails)
 			c.After(wait, retryDue{})

@@ -129,8 +129,11 @@ type (
 		ID   string
 		Pass uint64
 	}
-	// healed: what the audit saw was a difference indeed, and is mended.
-	healed struct{ ID, What string }
+	// healed: what the audit of that epoch saw was a difference indeed, and is mended.
+	healed struct {
+		ID, What string
+		Epoch    uint64
+	}
 	// finished: the engine has no such object, and neither has the store.
 	finished struct{ ID string }
 	// resync asks an object to show that the engine is unreachable or stopping.

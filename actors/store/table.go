@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -139,18 +138,10 @@ func uid(seed string, salt int64) types.UID {
 	return types.UID(uuid.NewSHA1(uidSpace, strconv.AppendInt(name, salt, 10)).String())
 }
 
-// shallow copies the struct behind the object, not what it refers to.
-func shallow(o messages.Object) messages.Object {
-	v := reflect.ValueOf(o).Elem()
-	c := reflect.New(v.Type())
-	c.Elem().Set(v)
-	return c.Interface().(messages.Object)
-}
-
 // put does a Put and gives the stored object; salt counts for a new object without uid.
 func (t *Table) put(p Put, key Key, salt int64, now time.Time) messages.Object {
 	root := t.Load()
-	n := &entry{Item: Item{Object: shallow(p.Object), Owner: p.Owner}, seed: p.seed(key), salt: salt}
+	n := &entry{Item: Item{Object: messages.ShallowCopy(p.Object), Owner: p.Owner}, seed: p.seed(key), salt: salt}
 	old, had := root.kind(key.Kind).objects.Get([]byte(key.Name))
 	recreated := had && n.Object.GetUID() != "" && n.Object.GetUID() != old.Object.GetUID()
 	if had && !recreated {
@@ -160,7 +151,7 @@ func (t *Table) put(p Put, key Key, salt int64, now time.Time) messages.Object {
 			n.Object.SetCreationTimestamp(old.Object.GetCreationTimestamp())
 		}
 		n.Object.SetResourceVersion(old.Object.GetResourceVersion())
-		if n.Owner == old.Owner && equality.Semantic.DeepEqual(old.Object, n.Object) {
+		if n.Owner == old.Owner && messages.Equal(old.Object, n.Object) {
 			t.noops.Add(1)
 			return old.Object
 		}

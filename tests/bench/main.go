@@ -1,7 +1,10 @@
-// Command bench measures rdd beside the bare loop (list, inspect, read events, nothing else) on a simulated engine in a process of
-// its own, prints a table, and writes the same figures for benchstat. Only ratios mean something on another machine.
+// Command bench measures rdd beside the bare loop (list, inspect, read events, nothing else) in the same run, prints a table, and
+// writes the same figures for benchstat. Only ratios mean something on another machine. Engine, rdd and bare loop are processes of
+// their own, so that none pays for another.
 //
-// Usage: bench [-sizes 100,1000,10000] [-rows REGEXP] [-out FILE] RDD-BINARY
+// Usage: bench [-quick] [-sizes 100,1000,10000] [-rows REGEXP] [-out FILE] [-markdown FILE] RDD-BINARY
+//
+// With BENCH_PROFILE=DIR each follower writes a CPU profile there, and one of its heap where that is measured.
 package main
 
 import (
@@ -11,127 +14,136 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
-	"text/tabwriter"
-	"time"
-
-	"go.etcd.io/bbolt"
 )
 
-var rddBinary string
+// setting is what was asked for.
+type setting struct {
+	rdd    string // the binary
+	sizes  []int
+	rows   *regexp.Regexp
+	quick  bool
+	report []row
+}
 
-func main() {
-	serve := flag.String("serve", "", "be the engine, on this socket")
-	containers := flag.Int("containers", 0, "of the engine")
-	sizes := flag.String("sizes", "100,1000,10000", "numbers of containers")
-	rows := flag.String("rows", ".", "which benchmarks")
-	out := flag.String("out", "", "file for benchstat")
-	flag.Parse()
-	if *serve != "" {
-		check(serveEngine(*serve, *containers, others))
-		return
+func (s *setting) wants(name string) bool { return s.rows.MatchString(name) }
+
+// pick is the full value, or the one for a quick look.
+func (s *setting) pick(full, quick int) int {
+	if s.quick {
+		return quick
 	}
-	if flag.NArg() != 1 {
-		fmt.Fprintln(os.Stderr, "usage: bench [-sizes N,…] [-rows REGEXP] [-out FILE] RDD-BINARY")
-		os.Exit(2)
-	}
-	var err error
-	rddBinary, err = filepath.Abs(flag.Arg(0))
-	check(err)
-	pattern, err := regexp.Compile(*rows)
-	check(err)
-	var all []row
-	for _, b := range benchmarks {
-		if !pattern.MatchString(b.name) {
-			continue
+	return full
+}
+
+func (s *setting) add(rows ...row) { s.report = append(s.report, rows...) }
+
+// benchmarks by name; each adds its rows.
+var benchmarks = []struct {
+	name string
+	run  func(ctx context.Context, s *setting)
+}{
+	{"events", each(simulatedEvents)},
+	{"cpuscale", cpuAcrossSizes},
+	{"dockerd", dockerdEvents},
+	{"burst", bursts},
+	{"memory", memory},
+	{"idle", idle},
+	{"delete", deletions},
+	{"outage", outage},
+	{"heal", heal},
+	{"large", scale},
+	{"start", start},
+	{"binary", binary},
+}
+
+// each runs a benchmark for each size.
+func each(run func(ctx context.Context, s *setting, n int)) func(context.Context, *setting) {
+	return func(ctx context.Context, s *setting) {
+		for _, n := range s.sizes {
+			run(ctx, s, n)
 		}
-		ns := b.sizes
-		if ns == nil {
-			for _, s := range strings.Split(*sizes, ",") {
-				n, err := strconv.Atoi(s)
-				check(err)
-				ns = append(ns, n)
-			}
-		}
-		for _, n := range ns {
-			fmt.Fprintf(os.Stderr, "%s, %d containers …\n", b.name, n)
-			made, err := b.run(context.Background(), n)
-			check(err)
-			all = append(all, made...)
-		}
-	}
-	print(all)
-	if *out != "" {
-		check(os.WriteFile(*out, []byte(benchstat(all)), 0o644))
 	}
 }
 
-func check(err error) {
-	if err != nil {
+// temp is removed at the end.
+var temp string
+
+func tempDir() string {
+	dir, err := os.MkdirTemp(temp, "")
+	must(err)
+	return dir
+}
+
+func main() {
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func print(all []row) {
-	fmt.Printf("%s, %d CPUs, %s/%s, %s\n\n", runtime.Version(), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, time.Now().Format(time.DateOnly))
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 1, ' ', 0)
-	fmt.Fprintln(w, "| what\t| containers\t| rdd\t| bare\t| ratio\t| goal\t| met\t|")
-	fmt.Fprintln(w, "|---\t|---\t|---\t|---\t|---\t|---\t|---\t|")
-	for _, r := range all {
-		size, base, ratio, met := "–", "–", "–", "no"
-		if r.n > 0 {
-			size = fmt.Sprint(r.n)
+func run() (err error) {
+	defer func() {
+		switch v := recover().(type) {
+		case nil:
+		case failure:
+			err = v.err
+		default:
+			panic(v)
 		}
-		if r.bare > 0 {
-			base, ratio = fmt.Sprintf("%.3g", r.bare), fmt.Sprintf("%.2f", r.ours/r.bare)
-		}
-		if r.met {
-			met = "yes"
-		}
-		fmt.Fprintf(w, "| %s\t| %s\t| %.3g %s\t| %s\t| %s\t| %s\t| %s\t|\n", r.name, size, r.ours, r.unit, base, ratio, r.goal, met)
+	}()
+	serve := flag.String("serve", "", "be the engine, on this socket")
+	following := flag.String("follow", "", "be a follower of that kind")
+	sizes := flag.String("sizes", "100,1000,10000", "numbers of containers")
+	rows := flag.String("rows", ".", "which benchmarks")
+	out := flag.String("out", "", "file for benchstat")
+	markdown := flag.String("markdown", "", "file for the table too")
+	quick := flag.Bool("quick", false, "fewer rounds and shorter waits: a look, no figures to publish")
+	flag.Parse()
+	switch {
+	case *serve != "":
+		serveEngine(*serve, flag.Args())
+		return nil
+	case *following != "":
+		serveFollower(*following, flag.Arg(0))
+		return nil
+	case flag.NArg() != 1:
+		return fmt.Errorf("usage: bench [-quick] [-sizes N,…] [-rows REGEXP] [-out FILE] [-markdown FILE] RDD-BINARY")
 	}
-	_ = w.Flush()
+	s := &setting{quick: *quick}
+	s.rdd, err = filepath.Abs(flag.Arg(0))
+	must(err)
+	s.rows, err = regexp.Compile(*rows)
+	must(err)
+	for _, text := range strings.Split(*sizes, ",") {
+		n, err := strconv.Atoi(text)
+		must(err)
+		s.sizes = append(s.sizes, n)
+	}
+	temp, err = os.MkdirTemp("/tmp", "rddb")
+	must(err)
+	defer func() { _ = os.RemoveAll(temp) }()
+	defer func() { table(os.Stdout, s.report) }() // what there is, also when something failed
+	for _, b := range benchmarks {
+		if s.wants(b.name) {
+			fmt.Fprintln(os.Stderr, b.name, "…")
+			b.run(context.Background(), s)
+		}
+	}
+	return write(s.report, *out, *markdown)
 }
 
-// benchstat is the figures in the form of Go's benchmarks.
-func benchstat(all []row) string {
+func write(report []row, out, markdown string) error {
+	if out != "" {
+		if err := os.WriteFile(out, []byte(benchstat(report)), 0o644); err != nil {
+			return err
+		}
+	}
+	if markdown == "" {
+		return nil
+	}
 	var b strings.Builder
-	plain := regexp.MustCompile(`[^A-Za-z0-9]+`)
-	for _, r := range all {
-		name := plain.ReplaceAllString(r.name, "_")
-		for side, v := range map[string]float64{"rdd": r.ours, "bare": r.bare} {
-			if v > 0 {
-				fmt.Fprintf(&b, "Benchmark%s/n=%d/%s 1 %g %s\n", name, r.n, side, v, plain.ReplaceAllString(r.unit, ""))
-			}
-		}
-	}
-	return b.String()
-}
-
-// bareCommit is the median time in ms of one commit of a small record to a file beside the journal.
-func bareCommit(dir string) (float64, error) {
-	db, err := bbolt.Open(filepath.Join(dir, "bare.db"), 0o600, nil)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = db.Close() }()
-	var all []float64
-	for i := range 50 {
-		began := time.Now()
-		err := db.Update(func(tx *bbolt.Tx) error {
-			b, err := tx.CreateBucketIfNotExists([]byte("b"))
-			if err != nil {
-				return err
-			}
-			return b.Put(fmt.Append(nil, i), make([]byte, 300))
-		})
-		if err != nil {
-			return 0, err
-		}
-		all = append(all, ms(time.Since(began)))
-	}
-	return median(all), nil
+	table(&b, report)
+	return os.WriteFile(markdown, []byte(b.String()), 0o644)
 }

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -121,6 +122,34 @@ func TestVirtual_TheAuditHealsWhatNoEventTold(t *testing.T) {
 			repairs += m.Repairs
 		}
 		require.Positive(t, repairs, "and it is counted")
+		require.Equal(t, metav1.ConditionTrue, h.ready())
+	})
+}
+
+// A reader that was too slow has lost many events at once: each is a repair, and all of them together are one reason to open the
+// stream anew. A session that died of what the one before had missed would die as often as there are repairs.
+func TestVirtual_ManyLostEventsCostOneSession(t *testing.T) {
+	virtually(t, func(t *testing.T, h *house) {
+		const n = 60
+		ids := map[string]bool{}
+		for i := range n {
+			h.run(fmt.Sprintf("old%d", i))
+		}
+		pass(time.Second)
+		undo := h.world.Faults().DropEvents(func(dockerio.Event) bool { return true })
+		for i := range n {
+			require.NoError(t, h.world.Rm(fmt.Sprintf("old%d", i), true))
+			ids[h.run(fmt.Sprintf("new%d", i))] = true
+		}
+		undo()
+		sessions := h.world.Calls(sim.OpInfo)
+		pass(75 * time.Second)
+		require.Equal(t, sessions+1, h.world.Calls(sim.OpInfo), "one audit, one new session")
+		mirrored := map[string]bool{}
+		for _, o := range h.list("container") {
+			mirrored[o.GetName()] = true
+		}
+		require.Equal(t, ids, mirrored)
 		require.Equal(t, metav1.ConditionTrue, h.ready())
 	})
 }
