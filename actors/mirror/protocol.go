@@ -99,6 +99,33 @@ type Deleted struct {
 	Err    error
 }
 
+// Write asks the owner of a resource for a client's change (of a Create: for a skeleton, Owner is then its name); the sender gets
+// Written.
+type Write struct {
+	Owner   string
+	Name    string
+	Request messages.WriteRequest
+}
+
+// Written answers Write.
+type Written struct {
+	Reply *messages.WriteReply
+	Err   error
+}
+
+// Act asks the owner of a container for an action; the sender gets Acted.
+type Act struct {
+	Owner   string
+	Name    string
+	Request messages.ActionRequest
+}
+
+// Acted answers Act: the container with the receipt in it.
+type Acted struct {
+	Object messages.Object
+	Err    error
+}
+
 // Messages between a supervisor and its objects.
 type (
 	// observe tells an object everything new at once; it is answered with taken, and only then the next one is sent.
