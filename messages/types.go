@@ -187,7 +187,9 @@ const (
 )
 
 // ContainerStates and ContainerPolicies are the valid values, in the order people are told them.
-func ContainerStates() []string   { return []string{StateUnknown, StateRunning, StateCreated, StatePaused} }
+func ContainerStates() []string {
+	return []string{StateUnknown, StateRunning, StateCreated, StatePaused}
+}
 func ContainerPolicies() []string { return []string{PolicyOnce, PolicyEnforce} }
 
 // ContainerSpec is the user's intent for one container.
