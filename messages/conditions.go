@@ -30,6 +30,10 @@ const (
 	ConditionDead            = "Dead"
 	ConditionSynced          = "Synced"
 	ConditionDeletionBlocked = "DeletionBlocked"
+	// ConditionIntentApplied: spec.state was brought about (True), is being tried (False/Retrying) or cannot be (False/Failed).
+	ConditionIntentApplied = "IntentApplied"
+	// ConditionDrifted: after spec.state was applied somebody else changed it.
+	ConditionDrifted = "Drifted"
 )
 
 // Reasons. A reason is one word that a program may switch on; the message is for people.
@@ -78,6 +82,15 @@ const (
 	ReasonRemoveFailed   = "RemoveFailed"
 	ReasonEngineDown     = "EngineDown"
 	ReasonForeignHolders = "ForeignFinalizers"
+
+	// Of IntentApplied.
+	ReasonApplied  = "Applied"
+	ReasonRetrying = "Retrying"
+	ReasonFailed   = "Failed"
+	// ReasonSuperseded: something newer took its place, or the mirror was reset.
+	ReasonSuperseded = "Superseded"
+	// ReasonDrifted: Drifted=True.
+	ReasonDrifted = "Drifted"
 
 	// ReasonMirrorReset marks a DELETED that removed only the mirror, never the engine object.
 	ReasonMirrorReset = "MirrorReset"

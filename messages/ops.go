@@ -19,6 +19,8 @@ const (
 	OpNext     = "next"     // NextRequest → Batch (a Frame)
 	OpSet      = "set"      // SetRequest → SetReply
 	OpDelete   = "delete"   // DeleteRequest → the resource
+	OpWrite    = "write"    // WriteRequest → WriteReply
+	OpAction   = "action"   // ActionRequest → the Container
 	OpTree     = "tree"     // TreeRequest → TreeNode
 	OpEvents   = "events"   // EventsRequest → EventsReply
 	OpVersion  = "version"  // VersionRequest → VersionReply
@@ -125,6 +127,69 @@ type DeleteRequest struct {
 	Name string `json:"name"`
 	// UID, when set, must be the resource's.
 	UID types.UID `json:"uid,omitempty"`
+	// Detach forgets only the mirror: nothing is removed from the engine, our finalizer goes, a deletion in progress ends. The next
+	// observation publishes the object again, with a new uid.
+	Detach bool `json:"detach,omitempty"`
+}
+
+// Types of WriteRequest.Patch.
+const (
+	PatchMerge = "merge" // JSON merge patch, RFC 7386
+	PatchJSON  = "json"  // JSON patch, RFC 6902
+)
+
+// WriteRequest changes what a client may change of one resource: of a Container spec.state and spec.policy, of every mirrored kind
+// labels, annotations and foreign finalizers, of the App its spec but for the namespace. Anything else is rejected by name.
+type WriteRequest struct {
+	Kind string `json:"kind"`
+	// Name as in GetRequest.
+	Name string `json:"name"`
+	// Patch of the whole resource, of type PatchType (default PatchMerge).
+	Patch     json.RawMessage `json:"patch"`
+	PatchType string          `json:"patchType,omitempty"`
+	// UID and ResourceVersion, when set, must be the resource's: Conflict. They may stand in the patch's metadata too.
+	UID             types.UID `json:"uid,omitempty"`
+	ResourceVersion string    `json:"resourceVersion,omitempty"`
+	// Create makes the resource when there is none: a skeleton, with no engine object behind it. Name then is its metadata.name.
+	Create bool `json:"create,omitempty"`
+	// DryRun goes through all of admission and persists nothing.
+	DryRun bool `json:"dryRun,omitempty"`
+}
+
+// WriteReply is the resource as stored (or, for a dry run, as it would be).
+type WriteReply struct {
+	Object  Object `json:"object"`
+	Changed bool   `json:"changed"`
+	Created bool   `json:"created,omitempty"`
+	// Warnings are for people: the write was accepted, and may not do what was meant.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// UnmarshalJSON decodes the object by its kind.
+func (r *WriteReply) UnmarshalJSON(data []byte) error {
+	type plain WriteReply
+	var p struct {
+		plain
+		Object json.RawMessage `json:"object"`
+	}
+	if err := json.Unmarshal(data, &p); err != nil {
+		return err
+	}
+	*r = WriteReply(p.plain)
+	o, err := DecodeObject(p.Object)
+	r.Object = o
+	return err
+}
+
+// ActionRequest asks a container for one action; the reply is the Container with the receipt, begun, in status.lastAction.
+type ActionRequest struct {
+	// Name of the container as in GetRequest; UID, when set, must be its.
+	Name string    `json:"name"`
+	UID  types.UID `json:"uid,omitempty"`
+	// Action is one of the Action constants.
+	Action string `json:"action"`
+	// Grace is how long stop and restart wait before they kill; nil = the engine's default (10 s).
+	Grace *metav1.Duration `json:"grace,omitempty"`
 }
 
 // TreeRequest asks for the supervision tree.

@@ -18,7 +18,7 @@ const (
 	NamespaceMoby = "moby"
 	// Finalizer holds a mirrored resource until its engine object is gone.
 	Finalizer = "engine.rancherdesktop.io/docker-mirror"
-	// ActionAnnotation asks a container for an action (reserved; actions come with their own issue).
+	// ActionAnnotation asks a container for an action by its value, one of the Action constants. It is consumed when accepted.
 	ActionAnnotation = "containers.rancherdesktop.io/action"
 )
 
@@ -169,19 +169,77 @@ type Container struct {
 	Status ContainerStatus `json:"status,omitempty"`
 }
 
-// Values of ContainerSpec.State and ContainerSpec.Policy.
+// Values of ContainerSpec.State.
 const (
 	StateUnknown = "unknown"
-	PolicyOnce   = "Once"
+	StateRunning = "running"
+	// StateCreated: stopped. A container that ran and exited satisfies it too.
+	StateCreated = "created"
+	StatePaused  = "paused"
 )
 
-// ContainerSpec is the user's intent for one container; "unknown" means none. (Intent is carried out from its own issue
-// on; until then spec cannot be changed.)
+// Values of ContainerSpec.Policy.
+const (
+	// PolicyOnce brings the container to spec.state once per change of its value, then lets go.
+	PolicyOnce = "Once"
+	// PolicyEnforce keeps it there.
+	PolicyEnforce = "Enforce"
+)
+
+// ContainerStates and ContainerPolicies are the valid values, in the order people are told them.
+func ContainerStates() []string {
+	return []string{StateUnknown, StateRunning, StateCreated, StatePaused}
+}
+func ContainerPolicies() []string { return []string{PolicyOnce, PolicyEnforce} }
+
+// ContainerSpec is the user's intent for one container.
 //
 // +k8s:deepcopy-gen=true
 type ContainerSpec struct {
-	State  string `json:"state"`
+	// State wanted; "unknown" (at creation) wants nothing.
+	State string `json:"state"`
+	// Policy is Once (default) or Enforce.
 	Policy string `json:"policy"`
+}
+
+// Actions of a container.
+const (
+	ActionStart   = "start"
+	ActionStop    = "stop"
+	ActionPause   = "pause"
+	ActionUnpause = "unpause"
+	ActionRestart = "restart"
+	ActionKill    = "kill"
+)
+
+// Actions are all of them, in the order people are told them.
+func Actions() []string {
+	return []string{ActionStart, ActionStop, ActionPause, ActionUnpause, ActionRestart, ActionKill}
+}
+
+// States of ActionReceipt.
+const (
+	ActionPending    = "Pending" // accepted; not ended yet
+	ActionSucceeded  = "Succeeded"
+	ActionFailed     = "Failed"
+	ActionSuperseded = "Superseded"
+)
+
+// ActionReceipt says what became of the newest action.
+//
+// +k8s:deepcopy-gen=true
+type ActionReceipt struct {
+	// ID of the action, unique.
+	ID     string `json:"id"`
+	Action string `json:"action"`
+	// State is Pending, Succeeded, Failed or Superseded.
+	State string `json:"state"`
+	// Error says why it Failed or was Superseded.
+	Error string `json:"error,omitempty"`
+	// Requested is when it was accepted, Observed when the engine was first asked, Completed when it ended (host clock).
+	RequestedAt metav1.MicroTime  `json:"requestedAt"`
+	ObservedAt  *metav1.MicroTime `json:"observedAt,omitempty"`
+	CompletedAt *metav1.MicroTime `json:"completedAt,omitempty"`
 }
 
 // ContainerStatus is what the engine says of a container.
@@ -212,6 +270,8 @@ type ContainerStatus struct {
 	Health       string             `json:"health,omitempty"`
 	Mounts       []ContainerMount   `json:"mounts,omitempty"`
 	Networks     []ContainerNetwork `json:"networks,omitempty"`
+	// LastAction is the receipt of the newest action; absent when there was none.
+	LastAction *ActionReceipt `json:"lastAction,omitempty"`
 	// ConditionList is the conditions; see the Condition constants.
 	ConditionList []metav1.Condition `json:"conditions,omitempty"`
 }

@@ -21,6 +21,8 @@ type backend interface {
 	next(ctx context.Context, r messages.NextRequest) (*messages.Batch, error)
 	set(ctx context.Context, r messages.SetRequest) (*messages.SetReply, error)
 	delete(ctx context.Context, r messages.DeleteRequest) (messages.Object, error)
+	write(ctx context.Context, r messages.WriteRequest) (*messages.WriteReply, error)
+	action(ctx context.Context, r messages.ActionRequest) (messages.Object, error)
 	tree(ctx context.Context, r messages.TreeRequest) (*messages.TreeNode, error)
 	events(ctx context.Context, r messages.EventsRequest) (*messages.EventsReply, error)
 	version(ctx context.Context, r messages.VersionRequest) (*messages.VersionReply, error)
@@ -152,6 +154,32 @@ func (c *Client) Delete(ctx context.Context, r messages.DeleteRequest) (messages
 		return nil, err
 	}
 	return copyOf(c, o), nil
+}
+
+// Write changes what a client may change of a resource; the reply has it as every later read sees it. Errors: NotFound, Ambiguous,
+// Invalid (naming field, value and what is valid), Forbidden, Conflict (UID, ResourceVersion), Unavailable.
+func (c *Client) Write(ctx context.Context, r messages.WriteRequest) (*messages.WriteReply, error) {
+	reply, err := ask(ctx, r, c.b.write)
+	if err != nil {
+		return nil, err
+	}
+	out := *reply
+	out.Object = copyOf(c, reply.Object)
+	return &out, nil
+}
+
+// Action asks a container for an action and returns it with the receipt, begun, in status.lastAction; wait for its end there. Errors:
+// NotFound, Ambiguous, Invalid (naming the actions), Forbidden (spec.policy Enforce wants the opposite), Conflict (UID), Unavailable.
+func (c *Client) Action(ctx context.Context, r messages.ActionRequest) (*messages.Container, error) {
+	o, err := ask(ctx, r, c.b.action)
+	if err != nil {
+		return nil, err
+	}
+	container, ok := copyOf(c, o).(*messages.Container)
+	if !ok {
+		return nil, messages.NewError(messages.CodeInternal, r.Action, messages.KindContainer, r.Name, fmt.Sprintf("unexpected answer %T", o))
+	}
+	return container, nil
 }
 
 // Tree returns the supervision tree.

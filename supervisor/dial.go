@@ -217,6 +217,15 @@ func (b *remoteBackend) delete(ctx context.Context, r messages.DeleteRequest) (m
 	return a.Object, err
 }
 
+func (b *remoteBackend) write(ctx context.Context, r messages.WriteRequest) (*messages.WriteReply, error) {
+	return inquire[*messages.WriteReply](ctx, b, messages.OpWrite, r)
+}
+
+func (b *remoteBackend) action(ctx context.Context, r messages.ActionRequest) (messages.Object, error) {
+	a, err := inquire[resource](ctx, b, messages.OpAction, r)
+	return a.Object, err
+}
+
 func (b *remoteBackend) tree(ctx context.Context, r messages.TreeRequest) (*messages.TreeNode, error) {
 	return inquire[*messages.TreeNode](ctx, b, messages.OpTree, r)
 }

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -33,6 +34,10 @@ type Core struct {
 	Set func(context.Context, messages.SetRequest) (*messages.SetReply, error)
 	// Delete starts the deletion of obj, which the request's name was resolved to; owner is the owning actor's engine identity.
 	Delete func(ctx context.Context, kind messages.Kind, obj messages.Object, owner string, r messages.DeleteRequest) (messages.Object, error)
+	// Write changes a resource; item is what the request's name was resolved to, zero when there is none (r.Create).
+	Write func(ctx context.Context, kind messages.Kind, item store.Item, r messages.WriteRequest) (*messages.WriteReply, error)
+	// Action asks the container for an action.
+	Action func(ctx context.Context, item store.Item, r messages.ActionRequest) (messages.Object, error)
 	// Tree is the supervision tree as it is.
 	Tree func() messages.TreeNode
 	// Events are the house's own events; with r.Wait it holds the answer for up to 5 s when there is no news.
@@ -314,6 +319,36 @@ func (b *localBackend) delete(ctx context.Context, r messages.DeleteRequest) (me
 			fmt.Sprintf("its uid is %s, not %s: it is another one by now", item.Object.GetUID(), r.UID))
 	}
 	return b.core.Delete(ctx, k, item.Object, item.Owner, r)
+}
+
+func (b *localBackend) write(ctx context.Context, r messages.WriteRequest) (*messages.WriteReply, error) {
+	if b.core.Write == nil {
+		return nil, unavailable(messages.OpWrite)
+	}
+	k, err := kindOf(r.Kind)
+	if err != nil {
+		return nil, err
+	}
+	item, err := resolve(b.load(), k, r.Name, "write")
+	if err != nil && !(r.Create && errors.Is(err, messages.ErrNotFound)) {
+		return nil, err
+	}
+	return b.core.Write(ctx, k, item, r)
+}
+
+func (b *localBackend) action(ctx context.Context, r messages.ActionRequest) (messages.Object, error) {
+	if b.core.Action == nil {
+		return nil, unavailable(messages.OpAction)
+	}
+	k, err := kindOf(messages.KindContainer)
+	if err != nil {
+		return nil, err
+	}
+	item, err := resolve(b.load(), k, r.Name, r.Action)
+	if err != nil {
+		return nil, err
+	}
+	return b.core.Action(ctx, item, r)
 }
 
 func (b *localBackend) tree(context.Context, messages.TreeRequest) (*messages.TreeNode, error) {

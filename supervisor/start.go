@@ -204,6 +204,8 @@ func (r *Rdd) core() Core {
 		Table:  r.table,
 		Set:    r.set,
 		Delete: r.delete,
+		Write:  r.write,
+		Action: r.action,
 		Tree:   r.house.Nodes.Tree,
 		Events: r.events,
 		Version: func(context.Context) (*messages.VersionReply, error) {
@@ -226,15 +228,31 @@ func (r *Rdd) set(ctx context.Context, m messages.SetRequest) (*messages.SetRepl
 	return &reply, nil
 }
 
+// ownersOf is whom to ask about a kind's resources.
+var ownersOf = map[string]string{
+	messages.KindContainer: control.Containers, messages.KindImage: control.Images,
+	messages.KindVolume: control.Volumes, messages.KindContainerNamespace: control.Moby,
+}
+
+func (r *Rdd) action(ctx context.Context, item store.Item, m messages.ActionRequest) (messages.Object, error) {
+	name := item.Object.GetName()
+	answer, err := r.house.Ask(ctx, control.Containers, mirror.Act{Owner: item.Owner, Name: name, Request: m})
+	if err != nil {
+		return nil, err
+	}
+	done, ok := answer.(mirror.Acted)
+	if !ok {
+		return nil, messages.NewError(messages.CodeInternal, m.Action, messages.KindContainer, name, fmt.Sprintf("unexpected answer %T", answer))
+	}
+	return done.Object, done.Err
+}
+
 func (r *Rdd) delete(ctx context.Context, kind messages.Kind, obj messages.Object, owner string, m messages.DeleteRequest) (messages.Object, error) {
-	path := map[string]string{
-		messages.KindContainer: control.Containers, messages.KindImage: control.Images,
-		messages.KindVolume: control.Volumes, messages.KindContainerNamespace: control.Moby,
-	}[kind.Name]
+	path := ownersOf[kind.Name]
 	if path == "" {
 		return nil, messages.NewError(messages.CodeForbidden, "delete", kind.Name, obj.GetName(), "it cannot be deleted")
 	}
-	answer, err := r.house.Ask(ctx, path, mirror.Delete{Owner: owner, Name: obj.GetName(), UID: string(m.UID)})
+	answer, err := r.house.Ask(ctx, path, mirror.Delete{Owner: owner, Name: obj.GetName(), UID: string(m.UID), Detach: m.Detach})
 	if err != nil {
 		return nil, err
 	}

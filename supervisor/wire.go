@@ -25,6 +25,8 @@ var operations = map[string]serve{
 	messages.OpNext:     serveNext,
 	messages.OpSet:      one(backend.set),
 	messages.OpDelete:   one(backend.delete),
+	messages.OpWrite:    one(backend.write),
+	messages.OpAction:   one(backend.action),
 	messages.OpTree:     one(backend.tree),
 	messages.OpEvents:   one(backend.events),
 	messages.OpVersion:  one(backend.version),

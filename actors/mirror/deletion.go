@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/rdd-desktop/rdd/actors/admission"
 	"github.com/rdd-desktop/rdd/actors/calls"
 	"github.com/rdd-desktop/rdd/actors/control"
 	"github.com/rdd-desktop/rdd/actors/journal"
@@ -19,37 +20,12 @@ import (
 	"github.com/rdd-desktop/rdd/messages"
 )
 
-// loaded keeps the records until the engine has answered whether they still speak of the same object.
-func (o *owner) loaded(c *kit.Context, m journal.Loaded) {
-	if m.Err != nil || !o.loading {
-		return // loadOverdue asks again
-	}
-	o.loading = false
-	defer func() { o.inherited = nil }()
-	o.records = map[string]journal.DeletionRecord{}
-	for _, e := range m.Entries {
-		rec, err := journal.DecodeDeletion(e)
-		if err != nil {
-			panic(fmt.Errorf("load deletions of %s %q: %w", o.ops.kind.Name, o.id, err))
-		}
-		if rec.Owner != o.id {
-			continue
-		}
-		o.records[rec.Name] = rec
-		if t := o.targets[rec.Name]; t != nil && t.stored != nil && o.inherited[rec.Name] == rec.UID {
-			delete(o.records, rec.Name) // the same incarnation, watched by this process without a gap
-			t.deletedAt = &metav1.Time{Time: rec.Asked}
-			o.removal(c, t, replayed{})
-		}
-	}
-}
-
 // replay decides on the records left once the object is known: identity tells what this process has not seen itself.
 func (o *owner) replayRecords(c *kit.Context, identity string) {
 	for name, rec := range inOrder(o.records) {
 		delete(o.records, name)
 		t := o.targets[name]
-		if t == nil || rec.Identity != identity {
+		if t == nil || rec.Done || rec.Identity == "" || rec.Identity != identity {
 			o.supersede(c, rec)
 			continue
 		}
@@ -78,6 +54,9 @@ func (o *owner) askDelete(c *kit.Context, m Delete, sender *actor.PID) {
 	case m.UID != "" && types.UID(m.UID) != t.stored.GetUID():
 		c.ReplyTo(sender, Deleted{Err: messages.NewError(messages.CodeConflict, "delete", o.ops.kind.Name, m.Name,
 			fmt.Sprintf("its uid is %s, not %s", t.stored.GetUID(), m.UID))})
+		return
+	case m.Detach:
+		o.askDetach(c, t, sender)
 		return
 	case t.rem.deleting():
 		t.replying = append(t.replying, sender)
@@ -142,11 +121,15 @@ func (o *owner) recordDeletion(c *kit.Context, t *target) {
 		o.commits = map[uint64]*target{}
 	}
 	o.commits[token] = t
-	c.Tell(control.Journal, journal.Commit{Token: token, Ops: []journal.Op{journal.PutDeletion(journal.DeletionRecord{
-		Kind: o.ops.kind.Name, Name: t.name, Owner: o.id, UID: t.stored.GetUID(), Asked: t.deletedAt.Time,
-		Identity: o.identify(t.stored), Created: t.stored.GetCreationTimestamp().Time,
-	})}})
+	c.Tell(control.Journal, journal.Commit{Token: token, Ops: []journal.Op{journal.PutDeletion(o.deletionOf(t, t.stored))}})
 	c.After(loadAgain, commitOverdue{token: token})
+}
+
+func (o *owner) deletionOf(t *target, obj messages.Object) journal.DeletionRecord {
+	return journal.DeletionRecord{
+		Kind: o.ops.kind.Name, Name: t.name, Owner: o.id, UID: obj.GetUID(), Asked: t.deletedAt.Time,
+		Identity: o.identify(obj), Created: obj.GetCreationTimestamp().Time,
+	}
 }
 
 // commitOverdue: a restart of the journal has lost the commit.
@@ -163,6 +146,13 @@ func (o *owner) committed(c *kit.Context, m journal.Committed) {
 	if t := o.commits[m.Token]; t != nil {
 		delete(o.commits, m.Token)
 		o.removal(c, t, recorded{OK: m.Err == nil})
+	}
+	if t := o.changes[m.Token]; t != nil {
+		o.writeCommitted(c, t, m.Err)
+	}
+	if d, open := o.detaches[m.Token]; open {
+		delete(o.detaches, m.Token)
+		o.detached(c, d, m.Err)
 	}
 }
 
@@ -223,20 +213,25 @@ func (o *owner) removeDone(c *kit.Context, m removeOutcome) {
 // finishRemoval: the engine's object is gone by our doing or by itself; so goes the record, and the resource unless somebody else
 // holds it.
 func (o *owner) finishRemoval(c *kit.Context, t *target) {
-	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
 	o.unwatch(c, t)
-	if obj := t.current(); obj != nil && len(withFinalizer(obj.GetFinalizers(), false)) > 0 {
-		obj.SetConditions(messages.RemoveCondition(obj.Conditions(), messages.ConditionDeletionBlocked))
-		o.setCondition(obj, messages.ConditionDeletionBlocked, metav1.ConditionTrue, messages.ReasonForeignHolders,
-			"held by "+strings.Join(withFinalizer(obj.GetFinalizers(), false), ", "))
-		o.publish(c, t, obj)
+	obj := t.current()
+	if obj == nil || len(admission.Foreign(obj)) == 0 {
+		c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
+		o.forget(c, t, "")
 		return
 	}
-	o.forget(c, t, "")
+	rec := o.deletionOf(t, obj)
+	rec.Done = true
+	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.PutDeletion(rec)}})
+	obj.SetConditions(messages.RemoveCondition(obj.Conditions(), messages.ConditionDeletionBlocked))
+	o.setCondition(obj, messages.ConditionDeletionBlocked, metav1.ConditionTrue, messages.ReasonForeignHolders,
+		"held by "+strings.Join(admission.Foreign(obj), ", "))
+	o.publish(c, t, obj)
 }
 
 // forget ends the resource and everything known of its deletion.
 func (o *owner) forget(c *kit.Context, t *target, reason string) {
+	o.endWrites(c, t)
 	o.unwatch(c, t)
 	c.NotRetrying(t.name)
 	t.rem, t.deletedAt, t.replay = removal{Live: t.rem.Live}, nil, nil

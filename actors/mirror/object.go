@@ -17,7 +17,7 @@ import (
 //
 //	address   rdd/containers/<id>, rdd/volumes/<name>
 //	parent    the kind's supervisor
-//	messages  observe, Delete, showReason, sweepNow, users; acknowledgements of store and journal; outcomes of its calls
+//	messages  observe, Write, Delete, showReason, sweepNow, users; acknowledgements of store and journal; outcomes of its calls
 //	restart   loses the message being handled; re-reads store and journal, then inspects
 type object struct {
 	owner
@@ -47,12 +47,11 @@ func (o *object) Receive(c *kit.Context, msg any) {
 	switch m := msg.(type) {
 	case *actor.Started:
 		o.start(c)
-		t := o.target(o.ops.name(o.id), o.id)
-		if !o.ops.valid(o.id) {
-			o.probe.Dirty = false
-			o.removal(c, t, online{})
-		}
+		o.target(o.ops.name(o.id), o.id)
 		c.Label("", "")
+	case *actor.Restarting:
+		o.restarting(c)
+		return
 	case observe:
 		o.observe(c, m)
 	case inspectOutcome:
@@ -63,6 +62,8 @@ func (o *object) Receive(c *kit.Context, msg any) {
 		o.settleDue(c, m)
 	case Delete:
 		o.askDelete(c, m, c.Sender())
+	case Write:
+		o.askWrite(c, m, c.Sender())
 	case removeOutcome:
 		o.removeDone(c, m)
 		o.step(c, marked{Destroyed: m.out.Err == nil})
@@ -105,10 +106,6 @@ func (o *object) observe(c *kit.Context, m observe) {
 	if o.finished {
 		// It has said that it has nothing left, and there is news instead of an end: look again.
 		o.finished, m.Changed = false, true
-	}
-	if !o.ops.valid(o.id) {
-		o.passed()
-		return
 	}
 	switch {
 	case m.Missed:
@@ -159,13 +156,18 @@ func (o *object) takeRow(c *kit.Context, m observe) bool {
 
 // show publishes the object as seen. It reports whether that is news.
 func (o *object) show(c *kit.Context, t *target, seen any, status metav1.ConditionStatus, reason, message string) bool {
+	o.finishing = false
+	if t.rem.Phase == removed {
+		return false // the resource stands for what is gone; others hold it
+	}
 	obj := t.current()
 	if obj == nil {
 		obj = o.ops.kind.New()
 	}
+	obj.SetName(t.name)
 	o.ops.fill(obj, seen, o.d.Now())
 	o.setCondition(obj, messages.ConditionSynced, status, reason, message)
-	o.finishing = false
+	o.claim(c, t, obj)
 	news := o.publish(c, t, obj)
 	o.replay(c)
 	return news
@@ -244,15 +246,11 @@ func (o *object) sawObject(c *kit.Context, t *target, seen any) {
 
 // sawNothing: the engine has no such object; so neither have we.
 func (o *object) sawNothing(c *kit.Context, t *target) {
-	if o.auditing != "" && t.want != nil {
+	if o.auditing != "" && t.want != nil && t.rem.Phase != removed {
 		c.Tell(o.ops.path, healed{ID: o.id, What: "still mirrored, gone from the engine", Epoch: o.session.Epoch})
 	}
 	o.auditing, o.settle = "", 0
-	if t.rem.deleting() {
-		o.removal(c, t, objectGone{})
-	} else {
-		o.forget(c, t, "")
-	}
+	o.gone(c, t)
 	o.finish(c)
 }
 

@@ -91,10 +91,39 @@ type Delete struct {
 	Owner string
 	Name  string
 	UID   string
+	// Detach forgets only the mirror.
+	Detach bool
 }
 
 // Deleted answers Delete: the resource as stored with its deletionTimestamp (or as it was when it is gone already).
 type Deleted struct {
+	Object messages.Object
+	Err    error
+}
+
+// Write asks the owner of a resource for a client's change (of a Create: for a skeleton, Owner is then its name); the sender gets
+// Written.
+type Write struct {
+	Owner   string
+	Name    string
+	Request messages.WriteRequest
+}
+
+// Written answers Write.
+type Written struct {
+	Reply *messages.WriteReply
+	Err   error
+}
+
+// Act asks the owner of a container for an action; the sender gets Acted.
+type Act struct {
+	Owner   string
+	Name    string
+	Request messages.ActionRequest
+}
+
+// Acted answers Act: the container with the receipt in it.
+type Acted struct {
 	Object messages.Object
 	Err    error
 }
