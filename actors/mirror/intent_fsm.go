@@ -20,6 +20,118 @@ const restartSlack = 5 * time.Second
 // BEGIN TABLE decide
 //
 //	state                  event                  next                   effects
+//	Once running           created                start
+//	Once running           exited                 start
+//	Once running           running                applied
+//	Once running           paused                 unpause
+//	Once running           restarting             nothing
+//	Once running           removing               Failed: the container is removing
+//	Once running           dead                   Failed: the container is dead
+//	running was applied    created                Drifted
+//	running was applied    exited                 Drifted
+//	running was applied    running                nothing
+//	running was applied    paused                 Drifted
+//	running was applied    restarting             Drifted
+//	running was applied    removing               Drifted
+//	running was applied    dead                   Drifted
+//	Enforce running        created                Drifted, later: corrected
+//	Enforce running        exited                 Drifted, later: corrected
+//	Enforce running        running                nothing
+//	Enforce running        paused                 Drifted, later: corrected
+//	Enforce running        restarting             Drifted
+//	Enforce running        removing               Drifted
+//	Enforce running        dead                   Drifted
+//	Once created           created                applied
+//	Once created           exited                 applied
+//	Once created           running                stop
+//	Once created           paused                 unpause
+//	Once created           restarting             stop
+//	Once created           removing               Failed: the container is removing
+//	Once created           dead                   Failed: the container is dead
+//	created was applied    created                nothing
+//	created was applied    exited                 nothing
+//	created was applied    running                Drifted
+//	created was applied    paused                 Drifted
+//	created was applied    restarting             Drifted
+//	created was applied    removing               Drifted
+//	created was applied    dead                   Drifted
+//	Enforce created        created                nothing
+//	Enforce created        exited                 nothing
+//	Enforce created        running                Drifted, later: corrected
+//	Enforce created        paused                 Drifted, later: corrected
+//	Enforce created        restarting             Drifted, later: corrected
+//	Enforce created        removing               Drifted
+//	Enforce created        dead                   Drifted
+//	Once paused            created                start
+//	Once paused            exited                 start
+//	Once paused            running                pause
+//	Once paused            paused                 applied
+//	Once paused            restarting             nothing
+//	Once paused            removing               Failed: the container is removing
+//	Once paused            dead                   Failed: the container is dead
+//	paused was applied     created                Drifted
+//	paused was applied     exited                 Drifted
+//	paused was applied     running                Drifted
+//	paused was applied     paused                 nothing
+//	paused was applied     restarting             Drifted
+//	paused was applied     removing               Drifted
+//	paused was applied     dead                   Drifted
+//	Enforce paused         created                Drifted, later: corrected
+//	Enforce paused         exited                 Drifted, later: corrected
+//	Enforce paused         running                Drifted, later: corrected
+//	Enforce paused         paused                 nothing
+//	Enforce paused         restarting             Drifted
+//	Enforce paused         removing               Drifted
+//	Enforce paused         dead                   Drifted
+//	action start           created                start
+//	action start           exited                 start
+//	action start           running                Succeeded
+//	action start           paused                 Failed: start: the container is paused
+//	action start           restarting             start
+//	action start           removing               Failed: start: the container is removing
+//	action start           dead                   Failed: start: the container is dead
+//	action stop            created                Succeeded
+//	action stop            exited                 Succeeded
+//	action stop            running                stop
+//	action stop            paused                 stop
+//	action stop            restarting             stop
+//	action stop            removing               Failed: stop: the container is removing
+//	action stop            dead                   Succeeded
+//	action pause           created                Failed: pause: the container is created
+//	action pause           exited                 Failed: pause: the container is exited
+//	action pause           running                pause
+//	action pause           paused                 Succeeded
+//	action pause           restarting             Failed: pause: the container is restarting
+//	action pause           removing               Failed: pause: the container is removing
+//	action pause           dead                   Failed: pause: the container is dead
+//	action unpause         created                Failed: unpause: the container is created
+//	action unpause         exited                 Failed: unpause: the container is exited
+//	action unpause         running                Succeeded
+//	action unpause         paused                 unpause
+//	action unpause         restarting             Failed: unpause: the container is restarting
+//	action unpause         removing               Failed: unpause: the container is removing
+//	action unpause         dead                   Failed: unpause: the container is dead
+//	action restart         created                restart
+//	action restart         exited                 restart
+//	action restart         running                restart
+//	action restart         paused                 restart
+//	action restart         restarting             restart
+//	action restart         removing               Failed: restart: the container is removing
+//	action restart         dead                   Failed: restart: the container is dead
+//	action kill            created                Succeeded
+//	action kill            exited                 Succeeded
+//	action kill            running                kill
+//	action kill            paused                 kill
+//	action kill            restarting             kill
+//	action kill            removing               Failed: kill: the container is removing
+//	action kill            dead                   Succeeded
+//	being deleted          created                nothing
+//	being deleted          exited                 nothing
+//	being deleted          running                nothing
+//	being deleted          paused                 nothing
+//	being deleted          restarting             nothing
+//	being deleted          removing               nothing
+//	being deleted          dead                   nothing
 //
 // END TABLE
 //
@@ -28,6 +140,30 @@ const restartSlack = 5 * time.Second
 // BEGIN TABLE operation
 //
 //	state                  event                  next                   effects
+//	stop: writing it down… written                stop: calling…         act
+//	stop: writing it down… journal refused        later again            scheduleIntent
+//	stop: calling…         done                   stop: looking…         look
+//	stop: calling…         failed                 stop: looking…         look
+//	stop: calling…         no session             wanted                 save
+//	stop: looking…         seen running           Failed                 showIntent, showIntent, save
+//	stop: looking…         seen stopped           Succeeded              showIntent, showIntent, save
+//	stop: looking…         seen started anew      Failed                 showIntent, showIntent, save
+//	restart: reading the clock… clock read             restart: writing it down… save
+//	restart: reading the clock… online                 restart: reading the clock… readClock
+//	stop: an old call…     no old call            stop: looking…         look
+//	stop: an old call…     online                 stop: an old call…     fence
+//	stop replayed          seen running           wanted                 showIntent, showIntent, save
+//	stop replayed          seen stopped           Succeeded              showIntent, showIntent, save
+//	stop replayed          seen started anew      wanted                 showIntent, showIntent, save
+//	restart replayed       seen running           restart: how late is it… showIntent, readClock
+//	restart replayed       seen stopped           restart: how late is it… showIntent, readClock
+//	restart replayed       seen started anew      Succeeded              showIntent, showIntent, save
+//	kill replayed          seen running           Failed                 showIntent, showIntent, save
+//	kill replayed          seen stopped           Succeeded              showIntent, showIntent, save
+//	kill replayed          seen started anew      Failed                 showIntent, showIntent, save
+//	restart: how late is it… clock read             restart: an old restart… hold
+//	restart: how late is it… online                 restart: how late is it… readClock
+//	restart: an old restart… time is up             restart: looking…      look
 //
 // END TABLE
 type intent struct {
@@ -67,6 +203,11 @@ type intent struct {
 	Tries, Corrections int
 	Waiting, Due       bool
 	Round              int
+	// Stuck: the journal refused; everything waits for the timer.
+	Stuck bool
+	// Serial numbers the operations of the incarnation Prefix names.
+	Prefix string
+	Serial int
 }
 
 // sight is what an inspect said.
@@ -129,7 +270,7 @@ const (
 	timing
 	// sending: the journal takes the operation; it has not been called.
 	sending
-	calling_
+	atWork
 	// proving: the call is over; an inspect tells what came of it.
 	proving
 	// fencing: a call of an earlier incarnation may still be under way.
@@ -141,7 +282,7 @@ const (
 )
 
 var phaseNames = map[phase]string{
-	resting: "at rest", timing: "reading the clock…", sending: "writing it down…", calling_: "calling…", proving: "looking…",
+	resting: "at rest", timing: "reading the clock…", sending: "writing it down…", atWork: "calling…", proving: "looking…",
 	fencing: "an old call…", gauging: "how late is it…", holding: "an old restart…",
 }
 
@@ -162,7 +303,12 @@ const (
 
 // Events of an intent.
 type (
-	// wrote: that is spec now. Value: spec.state is another than before, which arms Once.
+	// adopted: that is how the resource was found, by this incarnation.
+	adopted struct {
+		State, Policy        string
+		Generation, Observed int64
+	}
+	// wrote: that is spec now.
 	wrote struct {
 		State, Policy string
 		Generation    int64
@@ -249,6 +395,8 @@ func (s intent) apply(e event) (intent, []effect) {
 	case online:
 		s.Live, s.Proof, s.Waiting, s.Tries = true, false, false, 0
 		out = s.resume(out)
+	case adopted:
+		s.State, s.Policy, s.Generation, s.Observed = e.State, e.Policy, e.Generation, max(s.Observed, e.Observed)
 	case wrote:
 		s, out = s.written(e, out)
 	case recalled:
@@ -275,8 +423,8 @@ func (s intent) apply(e event) (intent, []effect) {
 			out = append(out, look{})
 		}
 	case intentDue:
-		if e.Round == s.Round && s.Waiting {
-			s.Waiting, s.Due = false, true
+		if e.Round == s.Round {
+			s.Stuck, s.Waiting, s.Due = false, false, s.Waiting
 		}
 	case calm:
 		if e.Corrections == s.Corrections && s.satisfied() {
@@ -357,22 +505,27 @@ func (s intent) kept(e saved, out []effect) (intent, []effect) {
 		out = append(out, acceptOffer{}, showIntent{}, look{})
 	case what == savingOperation && !e.OK:
 		s.Phase, s.Op = resting, operation{}
-		s, out = s.again(messages.ClassTransient, "the journal could not take the operation; nothing has been done", out)
+		s, out = s.refusedByJournal(out)
 	case what == savingOperation:
 		if s.Receipt.ID == s.Op.Action && s.Receipt.Observed.IsZero() {
 			s.Receipt.Observed = e.At
 		}
-		s.Phase = calling_
+		s.Phase = atWork
 		out = append(out, act{s.Op})
 	case what == savingOutcome && !e.OK:
-		s.Unsaved = true
-		s.Round++
-		s.Waiting = true
-		out = append(out, scheduleIntent{Round: s.Round, Tries: 1})
+		s, out = s.refusedByJournal(out)
 	case what == savingOutcome:
 		out = append(out, showIntent{})
 	}
 	return s, out
+}
+
+// refusedByJournal keeps what is to be written for later; nothing else is begun until then.
+func (s intent) refusedByJournal(out []effect) (intent, []effect) {
+	s.Stuck, s.Unsaved = true, true
+	s.Tries++
+	s.Round++
+	return s, append(out, scheduleIntent{Round: s.Round, Tries: s.Tries})
 }
 
 // looked takes what the engine says.
@@ -423,7 +576,7 @@ func (s intent) timed(e clockRead, out []effect) (intent, []effect) {
 
 // answered takes the outcome of a call. What it did is for an inspect to say.
 func (s intent) answered(e called, out []effect) (intent, []effect) {
-	if s.Phase != calling_ || e.ID != s.Op.ID {
+	if s.Phase != atWork || e.ID != s.Op.ID {
 		return s, out
 	}
 	if e.NoSession { // it was never made
