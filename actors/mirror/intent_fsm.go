@@ -133,7 +133,7 @@ const restartSlack = 5 * time.Second
 //	being deleted          removing               nothing
 //	being deleted          dead                   nothing
 //
-// END TABLE
+// # END TABLE
 //
 // How an operation goes (engine up; "…" in the states: what is being waited for):
 //
@@ -460,8 +460,8 @@ func (s intent) written(e wrote, out []effect) (intent, []effect) {
 	switch {
 	case changed, unfit:
 		s.Outcome, s.Why, s.By, s.Tries, s.Corrections, s.Waiting, s.Due = undecided, "", "", 0, 0, false, false
-		s.Proof = false
 		if s.State != messages.StateUnknown {
+			s.Proof = false
 			out = append(out, look{})
 		}
 	case settled:
