@@ -13,7 +13,7 @@ const outcomeUnknown = "OutcomeUnknown"
 
 // decide compares what is wanted with what is known, and begins at most one thing.
 func (s intent) decide(at time.Time, out []effect) (intent, []effect) {
-	if s.Saving != notSaving || !s.Loaded {
+	if s.Saving != notSaving || s.Offer.ID != "" || !s.Loaded || s.Generation == 0 {
 		return s, out
 	}
 	if s.Phase == proving && s.Proof {
@@ -95,8 +95,9 @@ func (s intent) settle(at time.Time, out []effect) (intent, []effect) {
 	switch {
 	case s.Deleting:
 		if s.Receipt.pending() {
-			out = append(out, tellSuperseded{s.Receipt})
-			s = s.end(messages.ActionSuperseded, "the container is being deleted", at)
+			why := "the container is being deleted"
+			out = append(out, tellSuperseded{s.Receipt, why})
+			s = s.end(messages.ActionSuperseded, why, at)
 		}
 	case s.Observed == s.Generation:
 	case s.State == messages.StateUnknown:

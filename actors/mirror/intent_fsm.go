@@ -133,38 +133,6 @@ const restartSlack = 5 * time.Second
 //	being deleted          removing               nothing
 //	being deleted          dead                   nothing
 //
-// # END TABLE
-//
-// How an operation goes (engine up; "…" in the states: what is being waited for):
-//
-// BEGIN TABLE operation
-//
-//	state                  event                  next                   effects
-//	stop: writing it down… written                stop: calling…         act
-//	stop: writing it down… journal refused        later again            scheduleIntent
-//	stop: calling…         done                   stop: looking…         look
-//	stop: calling…         failed                 stop: looking…         look
-//	stop: calling…         no session             wanted                 save
-//	stop: looking…         seen running           Failed                 showIntent, showIntent, save
-//	stop: looking…         seen stopped           Succeeded              showIntent, showIntent, save
-//	stop: looking…         seen started anew      Failed                 showIntent, showIntent, save
-//	restart: reading the clock… clock read             restart: writing it down… save
-//	restart: reading the clock… online                 restart: reading the clock… readClock
-//	stop: an old call…     no old call            stop: looking…         look
-//	stop: an old call…     online                 stop: an old call…     fence
-//	stop replayed          seen running           wanted                 showIntent, showIntent, save
-//	stop replayed          seen stopped           Succeeded              showIntent, showIntent, save
-//	stop replayed          seen started anew      wanted                 showIntent, showIntent, save
-//	restart replayed       seen running           restart: how late is it… showIntent, readClock
-//	restart replayed       seen stopped           restart: how late is it… showIntent, readClock
-//	restart replayed       seen started anew      Succeeded              showIntent, showIntent, save
-//	kill replayed          seen running           Failed                 showIntent, showIntent, save
-//	kill replayed          seen stopped           Succeeded              showIntent, showIntent, save
-//	kill replayed          seen started anew      Failed                 showIntent, showIntent, save
-//	restart: how late is it… clock read             restart: an old restart… hold
-//	restart: how late is it… online                 restart: how late is it… readClock
-//	restart: an old restart… time is up             restart: looking…      look
-//
 // END TABLE
 type intent struct {
 	// State and Policy are spec's; Generation is the resource's, Observed the one that is settled: a smaller one means that spec.state
@@ -191,7 +159,7 @@ type intent struct {
 	// Saving is what the journal is writing down; Unsaved: something that it must know.
 	Saving  saving
 	Unsaved bool
-	// Offer is the action whose acceptance is being written down.
+	// Offer is the action whose acceptance is being written down: until then nothing else is, so that its end is in each record.
 	Offer receipt
 
 	Phase  phase
@@ -261,7 +229,37 @@ const (
 	superseded outcome = "superseded"
 )
 
-// phase of the operation.
+// phase of the operation. How an operation goes, with the engine up ("…": what is being waited for):
+//
+// BEGIN TABLE operation
+//
+//	state                  event                  next                   effects
+//	stop: writing it down… written                stop: calling…         act
+//	stop: writing it down… journal refused        later again            scheduleIntent
+//	stop: calling…         done                   stop: looking…         look
+//	stop: calling…         failed                 stop: looking…         look
+//	stop: calling…         no session             wanted                 save
+//	stop: looking…         seen running           Failed                 showIntent, showIntent, save
+//	stop: looking…         seen stopped           Succeeded              showIntent, showIntent, save
+//	stop: looking…         seen started anew      Failed                 showIntent, showIntent, save
+//	restart: reading the clock… clock read             restart: writing it down… save
+//	restart: reading the clock… online                 restart: reading the clock… readClock
+//	stop: an old call…     no old call            stop: looking…         look
+//	stop: an old call…     online                 stop: an old call…     fence
+//	stop replayed          seen running           wanted                 showIntent, showIntent, save
+//	stop replayed          seen stopped           Succeeded              showIntent, showIntent, save
+//	stop replayed          seen started anew      wanted                 showIntent, showIntent, save
+//	restart replayed       seen running           restart: how late is it… showIntent, readClock
+//	restart replayed       seen stopped           restart: how late is it… showIntent, readClock
+//	restart replayed       seen started anew      Succeeded              showIntent, showIntent, save
+//	kill replayed          seen running           Failed                 showIntent, showIntent, save
+//	kill replayed          seen stopped           Succeeded              showIntent, showIntent, save
+//	kill replayed          seen started anew      Failed                 showIntent, showIntent, save
+//	restart: how late is it… clock read             restart: an old restart… hold
+//	restart: how late is it… online                 restart: how late is it… readClock
+//	restart: an old restart… time is up             restart: looking…      look
+//
+// END TABLE
 type phase int
 
 const (
@@ -293,8 +291,6 @@ type saving int
 
 const (
 	notSaving saving = iota
-	// savingOffer: an action; the client waits for it.
-	savingOffer
 	// savingOperation: what is about to be called.
 	savingOperation
 	// savingOutcome: what came of it.
@@ -323,6 +319,8 @@ type (
 	}
 	// offered: somebody asks for an action that may be accepted.
 	offered struct{ Receipt receipt }
+	// offerKept: the journal has it, or refused. Touched: what it had before may be gone.
+	offerKept struct{ OK, Touched bool }
 	// saved: the journal has it, or refused.
 	saved struct {
 		OK bool
@@ -365,12 +363,8 @@ type (
 	// look: inspect; what was asked before is no proof.
 	look struct{}
 	// save writes the whole intent down.
-	save struct{ What saving }
-	// refuseOffer: the journal could not take the action; nothing has been done.
-	refuseOffer struct{ Receipt receipt }
-	// acceptOffer: it has it.
-	acceptOffer struct{}
-	readClock   struct{}
+	save      struct{ What saving }
+	readClock struct{}
 	// act calls the engine.
 	act struct{ Op operation }
 	// fence waits for the call of an earlier incarnation.
@@ -385,7 +379,10 @@ type (
 	// showIntent publishes conditions, observedGeneration and receipt.
 	showIntent struct{}
 	// tellSuperseded: an action ended without being carried out.
-	tellSuperseded struct{ Receipt receipt }
+	tellSuperseded struct {
+		Receipt receipt
+		Why     string
+	}
 )
 
 func (s intent) apply(e event) (intent, []effect) {
@@ -402,8 +399,9 @@ func (s intent) apply(e event) (intent, []effect) {
 	case recalled:
 		s, out = s.remember(e, out)
 	case offered:
-		s.Offer, s.Saving = e.Receipt, savingOffer
-		return s, append(out, save{savingOffer})
+		s.Offer = e.Receipt
+	case offerKept:
+		s, out = s.considered(e, out)
 	case saved:
 		at = e.At
 		s, out = s.kept(e, out)
@@ -494,15 +492,6 @@ func (s intent) kept(e saved, out []effect) (intent, []effect) {
 	what := s.Saving
 	s.Saving = notSaving
 	switch {
-	case what == savingOffer && !e.OK:
-		out = append(out, refuseOffer{s.Offer})
-		s.Offer = receipt{}
-	case what == savingOffer:
-		if s.Receipt.pending() {
-			out = append(out, tellSuperseded{s.Receipt})
-		}
-		s.Receipt, s.Offer, s.Proof = s.Offer, receipt{}, false
-		out = append(out, acceptOffer{}, showIntent{}, look{})
 	case what == savingOperation && !e.OK:
 		s.Phase, s.Op = resting, operation{}
 		s, out = s.refusedByJournal(out)
@@ -518,6 +507,21 @@ func (s intent) kept(e saved, out []effect) (intent, []effect) {
 		out = append(out, showIntent{})
 	}
 	return s, out
+}
+
+// considered ends an offer. Once the journal has it, it is an action; what waited before it and was not begun is superseded.
+func (s intent) considered(e offerKept, out []effect) (intent, []effect) {
+	offer := s.Offer
+	s.Offer = receipt{}
+	if !e.OK || offer.ID == "" {
+		s.Unsaved = s.Unsaved || e.Touched
+		return s, out
+	}
+	if s.Receipt.pending() {
+		out = append(out, tellSuperseded{s.Receipt, "action " + offer.Verb + " came after it"})
+	}
+	s.Receipt, s.Proof = offer, false
+	return s, append(out, showIntent{}, look{})
 }
 
 // refusedByJournal keeps what is to be written for later; nothing else is begun until then.

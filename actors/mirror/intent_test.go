@@ -187,9 +187,11 @@ type lab struct {
 	pending []event // answers on their way
 	acting  int     // calls under way
 	writing []intent
-	life    int
-	timers  []event
-	sent    map[string]int // calls per value change or action
+	// offering is the record of an action that is being accepted.
+	offering intent
+	life     int
+	timers   []event
+	sent     map[string]int // calls per value change or action
 }
 
 func (l *lab) step(e event) {
@@ -219,7 +221,7 @@ func (l *lab) step(e event) {
 		case scheduleIntent:
 			l.timers = append(l.timers, intentDue{Round: eff.Round})
 		case scheduleCalm:
-			l.timers = append(l.timers, calm{eff.Corrections})
+			l.timers = append(l.timers, calm(eff))
 		}
 	}
 }
@@ -238,6 +240,11 @@ func (l *lab) arrive(i int, ok bool) {
 		}
 		e.Seen = l.engine.sight()
 		l.step(e)
+	case offerKept:
+		if ok {
+			l.journal = l.offering
+		}
+		l.step(offerKept{OK: ok})
 	case saved:
 		w := l.writing[0]
 		l.writing = nil
@@ -277,7 +284,7 @@ func (l *lab) crash(committed, called bool) {
 	l.step(adopted{State: spec.State, Policy: spec.Policy, Generation: spec.Generation})
 	j := l.journal
 	r := j.Receipt
-	if j.Offer.ID != "" && j.Saving == savingOffer {
+	if j.Offer.ID != "" {
 		r = j.Offer
 	}
 	l.step(recalled{Observed: j.Observed, Outcome: j.Outcome, Why: j.Why, Receipt: r, Op: j.Op})
@@ -319,10 +326,12 @@ func TestIntentSchedules(t *testing.T) {
 					State:  rapid.SampledFrom(messages.ContainerStates()).Draw(t, "state"),
 					Policy: rapid.SampledFrom(messages.ContainerPolicies()).Draw(t, "policy"), Generation: l.s.Generation + 1,
 				})
-			case k == 1 && l.s.Saving == notSaving && l.s.Loaded && l.s.Op.Action == "":
+			case k == 1 && l.s.Offer.ID == "" && l.s.Loaded && l.s.Op.Action == "":
 				actions++
+				l.pending = append(l.pending, offerKept{})
 				l.step(offered{receipt{ID: fmt.Sprint("a", actions), Verb: rapid.SampledFrom(messages.Actions()).Draw(t, "action"),
 					State: messages.ActionPending, Grace: -1}})
+				l.offering = l.s
 			case k == 2:
 				_ = l.engine.do(rapid.SampledFrom(messages.Actions()).Draw(t, "by others"))
 				l.step(saw{Seen: l.engine.sight()})

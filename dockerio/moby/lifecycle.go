@@ -7,8 +7,11 @@ import (
 
 	"github.com/moby/moby/client"
 
+	"github.com/rdd-desktop/rdd/dockerio"
 	"github.com/rdd-desktop/rdd/messages"
 )
+
+var _ dockerio.Lifecycle = (*engine)(nil)
 
 // StartContainer implements [dockerio.Lifecycle].
 func (e *engine) StartContainer(ctx context.Context, id string) error {
