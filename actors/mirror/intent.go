@@ -39,8 +39,9 @@ type will struct {
 	s intent
 	// durable is the part of s that the journal has: what readers are shown of it.
 	durable intent
-	// recorded: the journal has a record.
+	// recorded: the journal has a record; engineID is the engine it speaks of.
 	recorded bool
+	engineID string
 	// proven: what was asked for before is no proof.
 	proven uint64
 	// saving is the commit in flight, offering that of an action that is being accepted.
@@ -96,17 +97,18 @@ func (o *object) syncIntent(c *kit.Context) {
 		return
 	}
 	con := t.want.(*messages.Container)
+	if o.will == nil {
+		if con.Spec.State == messages.StateUnknown && con.Status.ObservedGeneration == con.Generation {
+			return
+		}
+		o.wish(c)
+	}
 	w := o.will
-	switch spec := con.Spec; {
-	case w == nil && spec.State == messages.StateUnknown && con.Status.ObservedGeneration == con.Generation:
-		return
-	case w == nil || w.s.Generation == 0:
-		w = o.wish(c)
-		w.do(c, adopted{State: spec.State, Policy: spec.Policy, Generation: con.Generation, Observed: con.Status.ObservedGeneration})
+	o.adoptSpec(c)
+	if w.s.Generation != con.Generation {
+		w.do(c, wrote{State: con.Spec.State, Policy: con.Spec.Policy, Generation: con.Generation})
 		w.durable.Observed = max(w.durable.Observed, con.Status.ObservedGeneration)
-		w.do(c, recalled{Observed: w.s.Observed})
-	case w.s.Generation != con.Generation:
-		w.do(c, wrote{State: spec.State, Policy: spec.Policy, Generation: con.Generation})
+		w.news = true
 	}
 	if t.rem.deleting() != w.s.Deleting && !w.s.Deleting {
 		w.do(c, condemned{At: o.d.Now()})
@@ -123,6 +125,18 @@ func (o *object) syncIntent(c *kit.Context) {
 	}
 }
 
+// adoptSpec tells a new will what there is to begin with.
+func (o *object) adoptSpec(c *kit.Context) {
+	w := o.will
+	if w.s.Generation != 0 {
+		return
+	}
+	con := o.targets[o.ops.name(o.id)].want.(*messages.Container)
+	w.do(c, adopted{State: con.Spec.State, Policy: con.Spec.Policy, Generation: con.Generation, Observed: con.Status.ObservedGeneration})
+	w.do(c, recalled{Observed: w.s.Observed})
+	w.durable.Observed = max(w.durable.Observed, con.Status.ObservedGeneration)
+}
+
 // recallIntent takes what the journal has of the container.
 func (o *object) recallIntent(c *kit.Context, entries []journal.Entry) {
 	for _, e := range entries {
@@ -134,7 +148,7 @@ func (o *object) recallIntent(c *kit.Context, entries []journal.Entry) {
 			continue
 		}
 		w := o.wish(c)
-		w.recorded = true
+		w.recorded, w.engineID = true, rec.EngineID
 		w.do(c, recalled{Observed: rec.ObservedGeneration, Outcome: outcome(rec.Outcome), Why: rec.Why, Receipt: receiptOf(rec), Op: operationOf(rec)})
 		w.durable = w.s
 	}
@@ -162,7 +176,8 @@ func (w *will) perform(c *kit.Context, eff effect) {
 	case look:
 		w.demand(c)
 	case save:
-		w.saving = w.commit(c, w.s)
+		w.saving = w.newCommit(c, w.s)
+		w.saving.send(c)
 	case readClock:
 		deliver := c.Deliver()
 		o.d.Calls.Submit(calls.Call{Key: w.key(), Lane: calls.Intent, Name: "clock", Actor: c.Path(),
@@ -252,11 +267,9 @@ func calledOf(m actOutcome) called {
 	return e
 }
 
-// commit sends the whole record of s to the journal.
-func (w *will) commit(c *kit.Context, s intent) *intentCommit {
-	commit := &intentCommit{token: c.Token(), ops: []journal.Op{journal.PutOperation(w.record(s))}, s: s}
-	commit.send(c)
-	return commit
+// newCommit is the whole record of s, to be sent to the journal.
+func (w *will) newCommit(c *kit.Context, s intent) *intentCommit {
+	return &intentCommit{token: c.Token(), ops: []journal.Op{journal.PutOperation(w.record(s))}, s: s}
 }
 
 func (m *intentCommit) send(c *kit.Context) {
@@ -299,45 +312,24 @@ func (w *will) accepted(c *kit.Context, err error) {
 	}
 }
 
-// askAct is a client's request for an action.
-func (o *object) askAct(c *kit.Context, m Act, sender *actor.PID) {
-	t := o.targets[m.Name]
-	if o.loading || t != nil && t.stored == nil && t.want != nil {
-		o.early = append(o.early, askedAct{m, sender})
-		return
-	}
-	if err := o.refuseAct(t, m); err != nil {
-		c.ReplyTo(sender, Acted{Err: err})
-		return
-	}
+// offerAct makes an action of a request, and its record for the journal.
+func (o *object) offerAct(c *kit.Context, m Act) *intentCommit {
 	w := o.wish(c)
-	o.syncIntent(c) // it may have come into being with this wish
-	if w.s.Generation == 0 {
-		con := t.want.(*messages.Container)
-		w.do(c, adopted{State: con.Spec.State, Policy: con.Spec.Policy, Generation: con.Generation, Observed: con.Status.ObservedGeneration})
-		w.durable.Observed = con.Status.ObservedGeneration
-		w.do(c, recalled{Observed: w.s.Observed})
+	o.adoptSpec(c)
+	rec := receipt{ID: uuid.NewString(), Verb: m.Request.Action, State: messages.ActionPending, Grace: -1, Requested: o.d.Now()}
+	if m.Request.Grace != nil {
+		rec.Grace = m.Request.Grace.Duration
 	}
-	w.client = sender
-	w.offer(m.Request, o.d.Now())
-	w.offering = w.commit(c, w.s)
-}
-
-// offer makes an action of a request.
-func (w *will) offer(r messages.ActionRequest, now time.Time) {
-	rec := receipt{ID: uuid.NewString(), Verb: r.Action, State: messages.ActionPending, Grace: -1, Requested: now}
-	if r.Grace != nil {
-		rec.Grace = r.Grace.Duration
-	}
-	w.s, _ = w.s.apply(offered{rec})
+	w.do(c, offered{rec})
+	return w.newCommit(c, w.s)
 }
 
 func (o *object) actError(code messages.Code, verb, why string) error {
 	return messages.NewError(code, verb, o.ops.kind.Name, o.id, why)
 }
 
-// refuseAct says why an action cannot be accepted; t is the container's resource.
-func (o *object) refuseAct(t *target, m Act) error {
+// refuseAct says why an action cannot be accepted, with that spec; t is the container's resource.
+func (o *object) refuseAct(t *target, spec messages.ContainerSpec, m Act) error {
 	r := m.Request
 	valid := false
 	for _, a := range messages.Actions() {
@@ -348,14 +340,12 @@ func (o *object) refuseAct(t *target, m Act) error {
 		return o.actError(messages.CodeInvalid, "act on", fmt.Sprintf("action %q is unknown (valid: %s)", r.Action, strings.Join(messages.Actions(), ", ")))
 	case r.Grace != nil && r.Grace.Duration < 0:
 		return o.actError(messages.CodeInvalid, r.Action, fmt.Sprintf("grace %s is negative", r.Grace.Duration))
-	case t == nil || t.stored == nil:
-		return o.actError(messages.CodeNotFound, r.Action, "not found")
 	case r.UID != "" && r.UID != t.stored.GetUID():
 		return o.actError(messages.CodeConflict, r.Action, fmt.Sprintf("its uid is %s, not %s", t.stored.GetUID(), r.UID))
 	case t.rem.Phase != noRemoval:
 		return o.actError(messages.CodeConflict, r.Action, "it is being deleted")
 	}
-	if spec := t.want.(*messages.Container).Spec; spec.Policy == messages.PolicyEnforce && opposes(r.Action, spec.State) {
+	if spec.Policy == messages.PolicyEnforce && opposes(r.Action, spec.State) {
 		return o.actError(messages.CodeForbidden, r.Action,
 			fmt.Sprintf("spec.policy is Enforce and spec.state %s: change spec instead", spec.State))
 	}
@@ -389,10 +379,24 @@ func (o *object) endIntent(c *kit.Context, reason string) {
 	for _, pid := range append(w.acted, w.client) {
 		c.ReplyTo(pid, Acted{Err: o.actError(messages.CodeNotFound, "act on", "it went meanwhile")})
 	}
-	if (w.recorded || w.saving != nil || w.offering != nil) && reason != messages.ReasonMirrorReset { // a sweep has dropped all records
+	// A sweep has dropped all records, but for what was on its way.
+	if w.saving != nil || w.offering != nil || w.recorded && reason != messages.ReasonMirrorReset {
 		c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropOperation(o.ops.kind.Name, o.ops.name(o.id))}})
 	}
 	o.will = nil
+}
+
+// onlineIntent: there is a session. What another engine was to do is not this one's.
+func (o *object) onlineIntent(c *kit.Context) {
+	w := o.will
+	switch {
+	case w == nil:
+	case w.engineID != "" && w.engineID != o.session.EngineID:
+		o.endIntent(c, "IdentityChanged")
+	default:
+		w.engineID = o.session.EngineID
+		w.do(c, online{})
+	}
 }
 
 // tellSupersededIntent is the event of an intent that ended without being carried out.
