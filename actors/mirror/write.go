@@ -46,7 +46,7 @@ type intents interface {
 	// accepting sees an admitted write before it is journalled: it may change what is to be published and what is recorded, adds
 	// what goes into the same transaction, or refuses.
 	accepting(c *kit.Context, t *target, w *write) ([]journal.Op, error)
-	// accepted sees it when the journal has it and it is in what the store shall have.
+	// accepted sees it when the journal has it, before it is published.
 	accepted(c *kit.Context, t *target, w *write)
 	// refused sees one that accepting let pass and the journal did not.
 	refused(c *kit.Context, t *target, w *write, err error)
@@ -225,8 +225,8 @@ func (o *owner) writeCommitted(c *kit.Context, t *target, err error) {
 		o.finish(c)
 		return
 	}
-	o.publish(c, t, content)
 	o.intents.accepted(c, t, w)
+	o.publish(c, t, content)
 }
 
 // answerWrite tells the one whose write is stored.

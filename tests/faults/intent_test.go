@@ -175,7 +175,7 @@ func TestVirtual_F16_TheRestartPolicyStartsItAgain(t *testing.T) {
 				require.Equal(t, map[string]int{sim.OpStopContainer: 1}, h.calls())
 				for range 3 { // dockerd's own restart starts it
 					h.world.PowerOff()
-					h.world.Up()
+					h.world.Boot()
 					pass(2 * time.Second)
 				}
 				if policy == messages.PolicyOnce {
@@ -208,7 +208,7 @@ func TestVirtual_EnforceBacksOff(t *testing.T) {
 		for began := time.Now(); time.Since(began) < time.Hour; pass(time.Second) {
 			if h.status(id) != messages.ContainerRunning {
 				require.NoError(t, h.world.Start(id))
-				pass(time.Millisecond)
+				pass(100 * time.Millisecond)
 				d := h.says(id, messages.ConditionDrifted)
 				if d.Status == metav1.ConditionTrue && strings.Contains(d.Message, "to be corrected at") {
 					drifted++
@@ -260,7 +260,7 @@ func TestVirtual_AFailedIntent(t *testing.T) {
 			require.Equal(t, map[string]int{sim.OpStartContainer: 1}, h.calls(), "one attempt")
 			c := h.says(id, messages.ConditionIntentApplied)
 			require.Equal(t, messages.ReasonFailed, c.Reason)
-			require.Contains(t, c.Message, "no such file or directory")
+			require.Contains(t, c.Message, "executable file not found")
 			now := h.container(id)
 			require.Equal(t, now.Generation, now.Status.ObservedGeneration)
 			h.wants(id, messages.StateRunning, messages.PolicyEnforce)
