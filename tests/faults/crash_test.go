@@ -181,6 +181,9 @@ func (s scene) play(t *testing.T, at kit.KillPoint) map[string]int {
 		pass(time.Minute)
 		require.Equal(t, untouched, started(world, bystander), "nobody wanted anything of it")
 		s.check(h, id, accepted, calledThen, startedThen, before)
+		if s.op == sim.OpKillContainer && at.Point == kit.PointEngine {
+			require.Equal(t, messages.ActionFailed, h.container(id).Status.LastAction.State, "whether it was made cannot be known")
+		}
 	})
 	return passed
 }
