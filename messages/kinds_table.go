@@ -33,10 +33,13 @@ var containerKind = Kind{
 		column("IMAGE", func(c *Container) string { return dash(shortImage(c.Status.ImageName)) }),
 		column("STATE", func(c *Container) string { return stateCell(c, c.Status.Status) }),
 		column("HEALTH", func(c *Container) string { return dash(c.Status.Health) }),
+		{Name: "INTENT", Value: func(o Object, _ time.Time) string { return intentCell(o.(*Container)) }, Note: driftNote},
 		column("SYNCED", func(c *Container) string { return conditionCell(c, ConditionSynced) }),
 		ageColumn,
 		wide("PORTS", func(c *Container) string { return dash(portsCell(c.Status.Ports)) }),
 		wide("PID", func(c *Container) string { return fmt.Sprint(c.Status.Pid) }),
+		wide("POLICY", func(c *Container) string { return dash(c.Spec.Policy) }),
+		wide("LAST ACTION", func(c *Container) string { return lastActionCell(c.Status.LastAction) }),
 	},
 	HumanNames: func(o Object) []string { return nonEmpty(o.(*Container).Status.Name) },
 	IDs:        func(o Object) []string { return []string{o.GetName()} },
@@ -161,6 +164,37 @@ func conditionCell(o Object, conditionType string) string {
 		return "True"
 	}
 	return c.Reason
+}
+
+// intentCell is what spec.state wants: "-" for nothing, with the reason while that is not brought about, with a star when it was and
+// somebody else changed it since.
+func intentCell(c *Container) string {
+	if c.Spec.State == "" || c.Spec.State == StateUnknown {
+		return "-"
+	}
+	if driftNote(c) != "" {
+		return c.Spec.State + "*"
+	}
+	if applied := Condition(c, ConditionIntentApplied); applied != nil && applied.Status == metav1.ConditionFalse {
+		return c.Spec.State + "(" + applied.Reason + ")"
+	}
+	return c.Spec.State
+}
+
+// driftNote explains the star of intentCell.
+func driftNote(o Object) string {
+	drifted := Condition(o, ConditionDrifted)
+	if drifted == nil || drifted.Status != metav1.ConditionTrue {
+		return ""
+	}
+	return "* " + orElse(drifted.Message, "changed outside rdd") + " (drift)"
+}
+
+func lastActionCell(r *ActionReceipt) string {
+	if r == nil {
+		return "-"
+	}
+	return r.Action + "(" + r.State + ")"
 }
 
 func portsCell(ports []ContainerPort) string {
