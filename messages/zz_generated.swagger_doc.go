@@ -5,6 +5,7 @@ package messages
 var map_ActionReceipt = map[string]string{
 	"":            "ActionReceipt says what became of the newest action.",
 	"id":          "ID of the action, unique.",
+	"action":      "Action is start, stop, pause, unpause, restart or kill.",
 	"state":       "State is Pending, Succeeded, Failed or Superseded.",
 	"error":       "Error says why it Failed or was Superseded.",
 	"requestedAt": "Requested is when it was accepted, Observed when the engine was first asked, Completed when it ended (host clock).",
@@ -110,8 +111,8 @@ func (ContainerPort) SwaggerDoc() map[string]string {
 
 var map_ContainerSpec = map[string]string{
 	"":       "ContainerSpec is the user's intent for one container.",
-	"state":  "State wanted; \"unknown\" (at creation) wants nothing.",
-	"policy": "Policy is Once (default) or Enforce.",
+	"state":  "State wanted: running, created (stopped; exited satisfies it too) or paused; unknown (at creation) wants nothing.",
+	"policy": "Policy is Once (default: brought about once per change of state, then let go) or Enforce (kept so).",
 }
 
 func (ContainerSpec) SwaggerDoc() map[string]string {

@@ -33,7 +33,7 @@ func newAction(c *cli) *cobra.Command {
 			"daemon. What is so already, like the start of a running container, has succeeded.\n\n" +
 			"Exit code: 0 it has succeeded (with --wait=false: it was accepted), 9 it failed, 3 it was rejected, or a newer one took its place.",
 		Example: "  rdd ctl action web stop --grace 30s\n  rdd ctl action container/web restart --wait=false",
-		Args:    cobra.ExactArgs(2),
+		Args:    exactly(2, "NAME and one of "+strings.Join(messages.Actions(), ", ")),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.graced = cmd.Flags().Changed("grace")

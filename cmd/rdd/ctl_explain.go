@@ -14,7 +14,7 @@ import (
 func newExplain(c *cli) *cobra.Command {
 	var recursive bool
 	cmd := &cobra.Command{
-		Use: "explain TYPE[.FIELD…]", Short: "Print what the fields of a kind of resource mean", Args: cobra.ExactArgs(1),
+		Use: "explain TYPE[.FIELD…]", Short: "Print what the fields of a kind of resource mean", Args: exactly(1, "TYPE or TYPE.FIELD; TYPE is one of "+strings.Join(kindWords(), ", ")),
 		Example: "  rdd ctl explain container\n  rdd ctl explain container.status.ports",
 	}
 	cmd.RunE = func(_ *cobra.Command, args []string) error { return c.explain(args[0], recursive) }
@@ -110,13 +110,12 @@ func (f field) fields() []field {
 	return out
 }
 
-// description is the field's own, and that of its type.
+// description is the field's own, else that of its type.
 func (f field) description() string {
-	t := element(f.t)
-	if f.fields() == nil || f.doc == docsOf(t)[""] {
-		return f.doc
+	if t := element(f.t); f.doc == "" && f.fields() != nil {
+		return docsOf(t)[""]
 	}
-	return strings.TrimSpace(f.doc + "\n" + docsOf(t)[""])
+	return f.doc
 }
 
 // typeName is kubectl's: string, integer, []Condition, map[string]string.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"io"
 	"os"
 
@@ -65,7 +67,10 @@ func (c *cli) patch(ctx context.Context, stdin io.Reader, args []string, o *patc
 	}
 	r := o.request(t)
 	r.PatchType = o.kind
-	if r.Patch, err = yaml.ToJSON(data); err != nil {
+	if r.Patch, err = yaml.ToJSON(data); err == nil && !json.Valid(r.Patch) {
+		err = errors.New("neither JSON nor YAML") // what looks like JSON is not read
+	}
+	if err != nil {
 		return badRequest("malformed patch: %v", err)
 	}
 	out, err := c.newOutcome(&o.writeOptions)

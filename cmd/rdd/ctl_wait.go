@@ -57,9 +57,11 @@ func newWaitCondition(c *cli) *cobra.Command {
 		Use:     "wait-condition (TYPE/NAME… | TYPE NAME…) CONDITION[=VALUE]",
 		Short:   "Wait for a condition of resources by its name (wait --for=condition=…)",
 		Example: "  rdd ctl wait-condition app/app Settled\n  rdd ctl wait-condition container web IntentApplied --timeout 1m",
-		Args:    cobra.MinimumNArgs(2),
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) < 2 {
+			return badRequest("which condition of which resource? Give TYPE/NAME CONDITION")
+		}
 		last := len(args) - 1
 		o.condition = "condition=" + args[last]
 		return c.wait(cmd.Context(), args[:last], &o)

@@ -79,6 +79,16 @@ func group(use, short string) *cobra.Command {
 	}
 }
 
+// exactly takes n arguments; what they are is said otherwise.
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != n {
+			return badRequest("want %s; there are %d arguments", what, len(args))
+		}
+		return nil
+	}
+}
+
 // theInstance is the one this run is about.
 func (c *cli) theInstance() (supervisor.Instance, error) { return supervisor.NewInstance(c.instance) }
 
