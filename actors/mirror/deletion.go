@@ -19,31 +19,6 @@ import (
 	"github.com/rdd-desktop/rdd/messages"
 )
 
-// loaded keeps the records until the engine has answered whether they still speak of the same object.
-func (o *owner) loaded(c *kit.Context, m journal.Loaded) {
-	if m.Err != nil || !o.loading {
-		return // loadOverdue asks again
-	}
-	o.loading = false
-	defer func() { o.inherited = nil }()
-	o.records = map[string]journal.DeletionRecord{}
-	for _, e := range m.Entries {
-		rec, err := journal.DecodeDeletion(e)
-		if err != nil {
-			panic(fmt.Errorf("load deletions of %s %q: %w", o.ops.kind.Name, o.id, err))
-		}
-		if rec.Owner != o.id {
-			continue
-		}
-		o.records[rec.Name] = rec
-		if t := o.targets[rec.Name]; t != nil && t.stored != nil && o.inherited[rec.Name] == rec.UID {
-			delete(o.records, rec.Name) // the same incarnation, watched by this process without a gap
-			t.deletedAt = &metav1.Time{Time: rec.Asked}
-			o.removal(c, t, replayed{})
-		}
-	}
-}
-
 // replay decides on the records left once the object is known: identity tells what this process has not seen itself.
 func (o *owner) replayRecords(c *kit.Context, identity string) {
 	for name, rec := range inOrder(o.records) {
@@ -78,6 +53,9 @@ func (o *owner) askDelete(c *kit.Context, m Delete, sender *actor.PID) {
 	case m.UID != "" && types.UID(m.UID) != t.stored.GetUID():
 		c.ReplyTo(sender, Deleted{Err: messages.NewError(messages.CodeConflict, "delete", o.ops.kind.Name, m.Name,
 			fmt.Sprintf("its uid is %s, not %s", t.stored.GetUID(), m.UID))})
+		return
+	case m.Detach:
+		o.askDetach(c, t, sender)
 		return
 	case t.rem.deleting():
 		t.replying = append(t.replying, sender)
@@ -161,6 +139,13 @@ func (o *owner) committed(c *kit.Context, m journal.Committed) {
 		delete(o.commits, m.Token)
 		o.removal(c, t, recorded{OK: m.Err == nil})
 	}
+	if t := o.changes[m.Token]; t != nil {
+		o.writeCommitted(c, t, m.Err)
+	}
+	if d, open := o.detaches[m.Token]; open {
+		delete(o.detaches, m.Token)
+		o.detached(c, d, m.Err)
+	}
 }
 
 // showDeletion publishes the deletionTimestamp, and DeletionBlocked with reason and users.
@@ -234,6 +219,7 @@ func (o *owner) finishRemoval(c *kit.Context, t *target) {
 
 // forget ends the resource and everything known of its deletion.
 func (o *owner) forget(c *kit.Context, t *target, reason string) {
+	o.endWrites(c, t)
 	o.unwatch(c, t)
 	c.NotRetrying(t.name)
 	t.rem, t.deletedAt, t.replay = removal{Live: t.rem.Live}, nil, nil

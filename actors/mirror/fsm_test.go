@@ -75,7 +75,7 @@ func TestRemovalTable(t *testing.T) {
 		{"removed", callDone{OK: true}}, {"not found", callDone{Class: messages.ClassNotFound}},
 		{"in use", callDone{Class: messages.ClassConflict}}, {"failed", callDone{Class: messages.ClassTransient}},
 		{"no session", callDone{NoSession: true, Class: messages.ClassTransient}},
-		{"object gone", objectGone{}}, {"remove due", removeDue{}}, {"online", online{}},
+		{"object gone", objectGone{}}, {"orphaned", orphaned{}}, {"remove due", removeDue{}}, {"online", online{}},
 	}
 	name := func(r removal) string {
 		if !r.Live {

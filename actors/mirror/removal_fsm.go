@@ -35,6 +35,7 @@ func (p removalPhase) String() string { return removalNames[p] }
 //	state                  event                  next                   effects
 //	none                   delete asked           recording              record
 //	none                   replayed               calling                showDeleting, callRemove
+//	none                   orphaned               removed                finishRemoval
 //	recording              recorded               calling                showDeleting, callRemove
 //	recording              journal refused        none                   reject
 //	calling                removed                removed                finishRemoval
@@ -48,6 +49,7 @@ func (p removalPhase) String() string { return removalNames[p] }
 //	blocked                online                 calling                callRemove
 //	none offline           delete asked           recording offline      record
 //	none offline           replayed               due offline            showDeleting
+//	none offline           orphaned               removed offline        finishRemoval
 //	none offline           online                 none
 //	recording offline      recorded               due offline            showDeleting
 //	recording offline      journal refused        none offline           reject
@@ -88,7 +90,9 @@ type (
 	}
 	// objectGone: the engine's object is not there any more.
 	objectGone struct{}
-	removeDue  struct{} // the retry timer, or a blocker that went
+	// orphaned: so it is, nobody asked for it, and others hold the resource.
+	orphaned  struct{}
+	removeDue struct{} // the retry timer, or a blocker that went
 	// online: there is a session.
 	online struct{}
 )
@@ -140,6 +144,11 @@ func (r removal) apply(e event) (removal, []effect) {
 		r, out = r.called(e, out)
 	case objectGone:
 		if r.Phase != noRemoval && r.Phase != recording && r.Phase != removed {
+			r.Phase = removed
+			return r, append(out, finishRemoval{})
+		}
+	case orphaned:
+		if r.Phase == noRemoval {
 			r.Phase = removed
 			return r, append(out, finishRemoval{})
 		}
