@@ -60,7 +60,7 @@ var imageKind = Kind{
 	New: func() Object { return &Image{TypeMeta: typeMeta(KindImage, ContainerAPIVersion)} },
 	Columns: []Column{
 		column("TAG", func(i *Image) string { return orElse(i.Status.RepoTag, "<none>") }),
-		column("ID", func(i *Image) string { return short(strings.TrimPrefix(i.Status.ID, "sha256:")) }),
+		column("ID", func(i *Image) string { return short(strings.TrimPrefix(orElse(i.Status.ID, i.Name), "sha256:")) }),
 		column("SIZE", func(i *Image) string { return byteSize(i.Status.Size) }),
 		column("STATE", func(i *Image) string { return stateCell(i, "") }),
 		column("SYNCED", func(i *Image) string { return conditionCell(i, ConditionSynced) }),
@@ -86,7 +86,7 @@ var volumeKind = Kind{
 	Name: KindVolume, Plural: "volumes", Aliases: []string{"vol"}, APIVersion: ContainerAPIVersion, Mirrored: true,
 	New: func() Object { return &Volume{TypeMeta: typeMeta(KindVolume, ContainerAPIVersion)} },
 	Columns: []Column{
-		column("NAME", func(v *Volume) string { return dash(v.Status.Name) }),
+		column("NAME", func(v *Volume) string { return orElse(v.Status.Name, v.Name) }),
 		column("DRIVER", func(v *Volume) string { return dash(v.Status.Driver) }),
 		column("STATE", func(v *Volume) string { return stateCell(v, "") }),
 		column("SYNCED", func(v *Volume) string { return conditionCell(v, ConditionSynced) }),

@@ -19,9 +19,9 @@ import (
 type pairs struct {
 	// field of metadata: labels or annotations.
 	field string
-	// done is what was done to a resource, in kubectl's word.
-	done string
-	of   func(messages.Object) map[string]string
+	// done is what was done to a resource, undone when some were only removed, in kubectl's words.
+	done, undone string
+	of           func(messages.Object) map[string]string
 }
 
 type pairOptions struct {
@@ -30,7 +30,7 @@ type pairOptions struct {
 }
 
 func newAnnotate(c *cli) *cobra.Command {
-	cmd := pairCommand(c, pairs{"annotations", "annotated", messages.Object.GetAnnotations}, "annotate", "Set and remove annotations of resources")
+	cmd := pairCommand(c, pairs{"annotations", "annotated", "annotated", messages.Object.GetAnnotations}, "annotate", "Set and remove annotations of resources")
 	cmd.Long = "Set and remove annotations of resources. K=V sets one, K- removes it. One that has another value is changed only with --overwrite.\n\n" +
 		"The annotation " + messages.ActionAnnotation + " asks a container for an action (" + strings.Join(messages.Actions(), ", ") +
 		");\nit is consumed. rdd ctl action does the same and waits for the end."
@@ -39,7 +39,7 @@ func newAnnotate(c *cli) *cobra.Command {
 }
 
 func newLabel(c *cli) *cobra.Command {
-	cmd := pairCommand(c, pairs{"labels", "labeled", messages.Object.GetLabels}, "label", "Set and remove labels of resources")
+	cmd := pairCommand(c, pairs{"labels", "labeled", "unlabeled", messages.Object.GetLabels}, "label", "Set and remove labels of resources")
 	cmd.Long = "Set and remove labels of resources. K=V sets one, K- removes it. One that has another value is changed only with --overwrite.\n\n" +
 		"These are the labels of the resource, which -l selects by; those that docker gave an object are in status.labels."
 	cmd.Example = "  rdd ctl label volume data keep=true\n  rdd ctl label image/busybox:latest keep-"
@@ -91,7 +91,13 @@ func (p pairs) word(r *messages.WriteReply, want map[string]*string) string {
 	if p.field == "annotations" && verb != nil {
 		return *verb + " requested"
 	}
-	return changedWord(r, p.done, "not "+p.done)
+	done := p.undone
+	for _, value := range want {
+		if value != nil {
+			done = p.done
+		}
+	}
+	return changedWord(r, done, "not "+done)
 }
 
 // setPairsOf changes one resource. Not to overwrite is a promise about the resource as it is when it is written: it is read, and written

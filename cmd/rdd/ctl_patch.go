@@ -42,7 +42,6 @@ func newPatch(c *cli) *cobra.Command {
 	f.StringVar(&o.kind, "type", messages.PatchMerge, "type of the patch: merge|json")
 	f.StringVarP(&o.text, "patch", "p", "", "the patch")
 	f.StringVar(&o.file, "patch-file", "", "file with the patch; - is stdin")
-	cmd.MarkFlagsMutuallyExclusive("patch", "patch-file")
 	completeFlag(cmd, "type", messages.PatchMerge, messages.PatchJSON)
 	o.flags(cmd)
 	return cmd
@@ -55,6 +54,9 @@ func (c *cli) patch(ctx context.Context, stdin io.Reader, args []string, o *patc
 	}
 	if o.kind != messages.PatchMerge && o.kind != messages.PatchJSON {
 		return badRequest("unknown type of patch %q: want %s or %s", o.kind, messages.PatchMerge, messages.PatchJSON)
+	}
+	if o.text != "" && o.file != "" {
+		return badRequest("-p and --patch-file exclude each other")
 	}
 	data := []byte(o.text)
 	if o.file != "" {
