@@ -27,7 +27,7 @@ import (
 // TestSimulatedScripts runs the command line against daemons whose engine is in memory: "simulate FAULT…" starts one.
 func TestSimulatedScripts(t *testing.T) {
 	p := scripts(filepath.Join("testdata", "simulated"))
-	p.Cmds["until"], p.Cmds["first"], p.Cmds["deadsocket"] = until, first, deadSocket
+	p.Cmds["first"], p.Cmds["deadsocket"] = first, deadSocket
 	testscript.Run(t, p)
 }
 
