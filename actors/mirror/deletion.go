@@ -219,6 +219,7 @@ func (o *owner) finishRemoval(c *kit.Context, t *target) {
 
 // forget ends the resource and everything known of its deletion.
 func (o *owner) forget(c *kit.Context, t *target, reason string) {
+	o.intents.ended(c, reason)
 	o.endWrites(c, t)
 	o.unwatch(c, t)
 	c.NotRetrying(t.name)

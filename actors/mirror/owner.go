@@ -170,6 +170,7 @@ func (o *owner) publish(c *kit.Context, t *target, content messages.Object) bool
 func (o *owner) stamp(t *target, content messages.Object) {
 	content.SetName(t.name)
 	content.SetNamespace(o.namespace())
+	o.intents.stamp(content)
 	content.SetFinalizers(withFinalizer(content.GetFinalizers(), t.rem.Phase != removed))
 	content.SetDeletionTimestamp(nil)
 	if t.rem.deleting() {

@@ -13,7 +13,7 @@ import (
 )
 
 // recordBuckets are what an owner, and the supervisor before it, reads in the journal.
-var recordBuckets = []string{journal.BucketDeletions, journal.BucketObjects}
+var recordBuckets = []string{journal.BucketDeletions, journal.BucketObjects, journal.BucketOperations}
 
 // askRecords asks the journal for the kind's records, and again when a restart of the journal has lost the question.
 func askRecords(c *kit.Context, prefix string) {
@@ -49,6 +49,7 @@ func (o *owner) loaded(c *kit.Context, m journal.Loaded) {
 	o.loading = false
 	o.loadDeletions(c, o.got[journal.BucketDeletions])
 	o.loadObjects(c, o.got[journal.BucketObjects])
+	o.intents.recall(c, o.got[journal.BucketOperations])
 	o.inherited, o.got = nil, map[string][]journal.Entry{}
 	for _, t := range inOrder(o.targets) {
 		o.flush(c, t)
