@@ -187,7 +187,7 @@ func driftNote(o Object) string {
 	if drifted == nil || drifted.Status != metav1.ConditionTrue {
 		return ""
 	}
-	return "* " + orElse(drifted.Message, "changed outside rdd") + " (drift)"
+	return "* " + dash(o.(*Container).Status.Name) + ": " + orElse(drifted.Message, "changed outside rdd") + " (drift)"
 }
 
 func lastActionCell(r *ActionReceipt) string {

@@ -232,7 +232,7 @@ func (f facts) intentBlockers(o *messages.Container) []Blocker {
 	}
 	text := last.Action
 	if last.Error != "" {
-		text += ": " + last.Error
+		text += ": " + strings.TrimPrefix(last.Error, last.Action+": ")
 	}
 	return append(out, Blocker{Who: who + " action", Reason: last.State, Message: text, Since: &metav1.Time{Time: last.RequestedAt.Time},
 		Terminal: last.State == messages.ActionFailed})

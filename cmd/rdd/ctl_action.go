@@ -160,7 +160,8 @@ func receiptError(of *messages.Container, r messages.ActionReceipt) error {
 	name := orElse(of.Status.Name, of.Name)
 	switch r.State {
 	case messages.ActionFailed:
-		return messages.NewError(messages.CodeTerminal, r.Action, messages.KindContainer, name, orElse(r.Error, r.State))
+		why := strings.TrimPrefix(r.Error, r.Action+": ") // the verb is said already
+		return messages.NewError(messages.CodeTerminal, r.Action, messages.KindContainer, name, orElse(why, r.State))
 	case messages.ActionSuperseded:
 		return messages.NewError(messages.CodeConflict, r.Action, messages.KindContainer, name, "superseded: "+orElse(r.Error, "something newer took its place"))
 	}
