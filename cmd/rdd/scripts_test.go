@@ -41,6 +41,7 @@ func scripts(dir string) testscript.Params {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exitcode": exitcode,
 			"absent":   absent,
+			"until":    until,
 		},
 		Setup: func(e *testscript.Env) error {
 			// A home per script, short enough for sockets.

@@ -27,7 +27,7 @@ import (
 // TestSimulatedScripts runs the command line against daemons whose engine is in memory: "simulate FAULT…" starts one.
 func TestSimulatedScripts(t *testing.T) {
 	p := scripts(filepath.Join("testdata", "simulated"))
-	p.Cmds["until"], p.Cmds["first"], p.Cmds["deadsocket"] = until, first, deadSocket
+	p.Cmds["first"], p.Cmds["deadsocket"] = first, deadSocket
 	testscript.Run(t, p)
 }
 
@@ -111,6 +111,10 @@ func runSimulation(wrong []string) error {
 		"no-inspect": func() {
 			world.Faults().Fail(sim.OpInspectContainer, "web", 0, messages.NewError(messages.CodeUnavailable, "inspect", "container", "web", "broken"))
 		},
+		"no-start": func() {
+			world.Faults().Fail(sim.OpStartContainer, "job", 0, messages.NewError(messages.CodeInvalid, "start", "container", "job", "no such command"))
+		},
+		"slow-stop": func() { world.Faults().Hang(sim.OpStopContainer, "web") },
 		"slow-list": func() { world.Faults().Hang(sim.OpListVolumes, "") },
 		"no-stop":   func() {}, // of the driver, below
 	}
