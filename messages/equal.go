@@ -48,8 +48,16 @@ func (s *ContainerStatus) equal(o *ContainerStatus) bool {
 		s.Status == o.Status && s.Pid == o.Pid && same(s.ExitCode, o.ExitCode) && s.Error == o.Error &&
 		s.CreatedAt.Equal(o.CreatedAt) && s.StartedAt.Equal(o.StartedAt) && s.FinishedAt.Equal(o.FinishedAt) &&
 		s.RestartCount == o.RestartCount && s.Health == o.Health &&
-		slices.Equal(s.Mounts, o.Mounts) && slices.Equal(s.Networks, o.Networks) &&
+		slices.Equal(s.Mounts, o.Mounts) && slices.Equal(s.Networks, o.Networks) && s.LastAction.equal(o.LastAction) &&
 		slices.EqualFunc(s.ConditionList, o.ConditionList, sameCondition)
+}
+
+func (r *ActionReceipt) equal(o *ActionReceipt) bool {
+	if r == nil || o == nil {
+		return r == o
+	}
+	return r.ID == o.ID && r.Action == o.Action && r.State == o.State && r.Error == o.Error && r.RequestedAt.Equal(&o.RequestedAt) &&
+		r.ObservedAt.Equal(o.ObservedAt) && r.CompletedAt.Equal(o.CompletedAt)
 }
 
 func (p ContainerPort) equal(o ContainerPort) bool {

@@ -146,7 +146,7 @@ func TestANewerClientIsToldWhatIsSpokenHere(t *testing.T) {
 		require.ErrorIs(t, err, r.want, r.what)
 		require.ErrorContains(t, err, r.say, r.what)
 		if r.want == messages.ErrUnsupported {
-			require.Contains(t, err.Error(), "wire versions 1; operations debug delete")
+			require.Contains(t, err.Error(), "wire versions 1; operations action debug delete")
 			details := messages.AsError(err).Details
 			require.Equal(t, "1", details["wireVersions"])
 			require.Equal(t, "1", details["clientWireVersions"])

@@ -59,7 +59,7 @@ func (s readerStream) Next() (dockerio.Event, error) {
 	return e, err
 }
 
-func (h *house) status(id string) string {
+func (h *house) shown(id string) string {
 	h.Helper()
 	o := h.get("container", id)
 	require.NotNil(h, o)
@@ -72,7 +72,7 @@ func (h *house) equal() {
 	s := h.world.Snapshot()
 	require.Len(h, h.list("container"), len(s.Containers))
 	for _, c := range s.Containers {
-		require.Equal(h, c.Status, h.status(c.ID), c.Name)
+		require.Equal(h, c.Status, h.shown(c.ID), c.Name)
 		require.Equal(h, c.Name, h.get("container", c.ID).(*messages.Container).Status.Name)
 	}
 	tags := 0
@@ -92,7 +92,7 @@ func Test_F03_AClockThatJumpsLosesNothing(t *testing.T) {
 			after := h.run("after")
 			require.NoError(t, h.world.Pause("before"))
 			pass(time.Second)
-			require.Equal(t, messages.ContainerPaused, h.status(before))
+			require.Equal(t, messages.ContainerPaused, h.shown(before))
 			require.NotNil(t, h.get("container", after))
 			h.world.Faults().CutStreams()
 			require.NoError(t, h.world.Rm("after", true))
@@ -143,7 +143,7 @@ func Test_F06_TheEndOfTheStreamIsALoss(t *testing.T) {
 		require.Equal(t, metav1.ConditionFalse, h.ready(), "within 100 ms")
 		undo()
 		pass(2 * time.Second)
-		require.Equal(t, messages.ContainerPaused, h.status(id))
+		require.Equal(t, messages.ContainerPaused, h.shown(id))
 		require.Equal(t, uid, h.get("container", id).GetUID())
 		require.Equal(t, lists+1, h.world.Calls(sim.OpListContainers), "one resync")
 		h.equal()
@@ -170,8 +170,8 @@ func Test_F07_AfterACutTheEngineIsListedNotReplayed(t *testing.T) {
 		inspects := h.world.Calls(sim.OpInspectContainer)
 		pass(2 * time.Second)
 		require.Nil(t, h.get("container", gone))
-		require.Equal(t, messages.ContainerPaused, h.status(kept))
-		require.Equal(t, messages.ContainerRunning, h.status(busy))
+		require.Equal(t, messages.ContainerPaused, h.shown(kept))
+		require.Equal(t, messages.ContainerRunning, h.shown(busy))
 		require.NotNil(t, h.get("container", made))
 		require.LessOrEqual(t, h.world.Calls(sim.OpInspectContainer)-inspects, 3*3+1, "it costs by objects, not by events")
 		h.equal()
@@ -229,7 +229,7 @@ func Test_F09_SuppressedAndUnknownActionsAreHealed(t *testing.T) {
 		pass(time.Second)
 		require.NoError(t, h.world.Pause("web"))
 		pass(time.Second)
-		require.Equal(t, messages.ContainerPaused, h.status(id), "an action that nobody knows is a change")
+		require.Equal(t, messages.ContainerPaused, h.shown(id), "an action that nobody knows is a change")
 		require.NotNil(t, h.get("volume", "v"))
 		h.world.Faults().DropEvents(suppressed)
 		require.NoError(t, h.world.Rmi("other:1", false))
@@ -281,7 +281,7 @@ func Test_F11_HungInspectsHoldUpNobody(t *testing.T) {
 				fresh := h.run("fresh")
 				pass(time.Second)
 				for _, id := range good {
-					require.Equal(t, messages.ContainerPaused, h.status(id), "all others update within a second")
+					require.Equal(t, messages.ContainerPaused, h.shown(id), "all others update within a second")
 					require.NoError(t, h.world.Unpause(id))
 				}
 				require.NotNil(t, h.get("container", fresh))
@@ -312,7 +312,7 @@ func Test_F11_AnInspectThatFailsOnceIsHealedByItsOwnRetry(t *testing.T) {
 		pass(50 * time.Millisecond)
 		require.Equal(t, messages.ReasonInspectFailed, h.synced("container", id).Reason)
 		pass(2 * time.Second)
-		require.Equal(t, messages.ContainerPaused, h.status(id))
+		require.Equal(t, messages.ContainerPaused, h.shown(id))
 		require.Equal(t, messages.ReasonMirrored, h.synced("container", id).Reason)
 		require.Equal(t, lists, h.world.Calls(sim.OpListContainers), "nothing was listed for it")
 	})
@@ -332,7 +332,7 @@ func Test_F11_AChangeThatHangsDelaysNoOtherCall(t *testing.T) {
 		pass(100 * time.Millisecond)
 		require.Nil(t, h.get("container", other))
 		require.Nil(t, h.get("volume", "v"))
-		require.Equal(t, messages.ContainerPaused, h.status(web))
+		require.Equal(t, messages.ContainerPaused, h.shown(web))
 		require.NotNil(t, h.get("container", stuck).GetDeletionTimestamp())
 		pass(9 * time.Second)
 		require.NotNil(t, h.get("container", stuck))
@@ -382,7 +382,7 @@ func Test_F12_AStaleStateIsNeverClaimedFresh(t *testing.T) {
 				pass(away.noticed)
 				require.Equal(t, metav1.ConditionFalse, h.ready())
 				pass(31 * time.Second)
-				require.Equal(t, messages.ContainerRunning, h.status(id), "it is what it was ...")
+				require.Equal(t, messages.ContainerRunning, h.shown(id), "it is what it was ...")
 				c := h.synced("container", id)
 				require.Equal(t, metav1.ConditionUnknown, c.Status, "... and says so")
 				require.Equal(t, messages.ReasonEngineUnreachable, c.Reason)
@@ -399,11 +399,11 @@ func Test_F12_AStaleStateIsNeverClaimedFresh(t *testing.T) {
 		h.world.Faults().StopEvents()
 		died := time.Now()
 		require.NoError(t, h.world.Exit("web", 1))
-		for h.status(id) == messages.ContainerRunning {
+		for h.shown(id) == messages.ContainerRunning {
 			require.Less(t, time.Since(died), auditPeriod)
 			pass(time.Second)
 		}
-		require.Equal(t, messages.ContainerExited, h.status(id))
+		require.Equal(t, messages.ContainerExited, h.shown(id))
 	})
 }
 
