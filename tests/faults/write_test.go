@@ -369,3 +369,26 @@ func TestAQuarantinedOwnerRefusesForNow(t *testing.T) {
 	_, err = h.client.Delete(t.Context(), messages.DeleteRequest{Kind: "container", Name: id, Detach: true})
 	require.ErrorIs(t, err, messages.ErrUnavailable)
 }
+
+// A sweep ends what was written: what comes back has another uid and none of it.
+func TestASweepDropsWhatWasWritten(t *testing.T) {
+	h, names := mirrored(t)
+	_, err := h.write(messages.WriteRequest{Kind: "container", Name: "mine", Create: true, Patch: json.RawMessage(`{}`)})
+	require.NoError(t, err)
+	was := map[string]messages.Object{}
+	for kind, name := range names {
+		was[kind] = h.patch(kind, name, `{"metadata":{"labels":{"team":"a"}}}`).Object
+	}
+	h.set("running=false")
+	h.settled()
+	require.Empty(t, h.list("container"))
+	h.set("running=true")
+	h.settled()
+	for kind, name := range names {
+		now := h.get(kind, name)
+		require.NotNil(t, now, kind)
+		require.Empty(t, now.GetLabels(), kind)
+		require.NotEqual(t, was[kind].GetUID(), now.GetUID(), kind)
+	}
+	require.Nil(t, h.get("container", "mine"))
+}
