@@ -5,7 +5,8 @@
 // against the four (a bounded number of them), so that hung calls cannot hold up the others; an object whose call ran into its
 // deadline goes through a slow lane of one, with a longer deadline, until it answers again. Calls that change
 // something have slots of their own, one call per object at a time, and outlive the session that started them: a stop in progress is
-// not undone by a lost connection.
+// not undone by a lost connection. They give their slots back in the same way: a stop that takes its ten seconds holds up no other
+// object's call.
 package calls
 
 import (
@@ -36,9 +37,11 @@ const (
 
 // Bounds of the scheduler.
 const (
-	readers      = 4
-	changers     = 32
-	maxOverdue   = 32
+	readers    = 4
+	changers   = 32
+	maxOverdue = 32
+	// maxLong are calls that change something and take long, at most.
+	maxLong      = 1024
 	overdueAfter = 250 * time.Millisecond
 	slowDeadline = 10 * time.Second
 	// Deadline of a call that names none.
@@ -104,7 +107,10 @@ type Scheduler struct {
 	changeQ  []*entry
 	free     int
 	slowBusy bool
+	// changing are the objects with a call under way that changes them; changes of these calls hold a slot, long have given it back.
 	changing map[Key]bool
+	changes  int
+	long     int
 	overdue  int
 	picks    int
 	slowIDs  map[Key]bool
@@ -206,8 +212,9 @@ func (s *Scheduler) dispatch() {
 	}
 	rest := s.changeQ[:0]
 	for _, e := range s.changeQ {
-		if len(s.changing) < changers && !s.changing[e.Key] {
+		if s.changes < changers && !s.changing[e.Key] {
 			s.changing[e.Key] = true
+			s.changes++
 			s.start(e)
 		} else {
 			rest = append(rest, e)
@@ -247,7 +254,7 @@ func (s *Scheduler) start(e *entry) {
 	s.hooks.Go(e.Actor+"#"+e.Name, func() {
 		ctx, cancel := context.WithTimeout(parent, deadline)
 		defer cancel()
-		if !e.Changes && !e.slow {
+		if !e.slow {
 			t := time.AfterFunc(overdueAfter, func() { s.release(e) })
 			defer t.Stop()
 		}
@@ -278,16 +285,23 @@ func (s *Scheduler) do(ctx context.Context, e *entry, engine dockerio.Engine, ou
 	}
 }
 
-// release gives the slot of an overdue read back while it goes on.
+// release gives the slot of an overdue call back while it goes on.
 func (s *Scheduler) release(e *entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e.released || s.overdue >= maxOverdue {
+	switch {
+	case e.released:
+		return
+	case e.Changes && s.long < maxLong:
+		s.long++
+		s.changes--
+	case !e.Changes && s.overdue < maxOverdue:
+		s.overdue++
+		s.free++
+	default:
 		return
 	}
 	e.released = true
-	s.overdue++
-	s.free++
 	s.dispatch()
 }
 
@@ -297,6 +311,12 @@ func (s *Scheduler) finish(e *entry, out Outcome) {
 	switch {
 	case e.Changes:
 		delete(s.changing, e.Key)
+		if e.released {
+			s.long--
+		} else {
+			e.released = true
+			s.changes--
+		}
 	case e.slow:
 		s.slowBusy = false
 	case e.released:
