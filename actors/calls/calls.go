@@ -62,7 +62,9 @@ type Call struct {
 	Changes bool
 	// Deadline of the call; 0 = Deadline.
 	Deadline time.Duration
-	Do       func(ctx context.Context, e dockerio.Engine) (any, error)
+	// Epoch, when not 0, is the only session in which the call may be made: in another one the same name may be another object.
+	Epoch uint64
+	Do    func(ctx context.Context, e dockerio.Engine) (any, error)
 	// Done gets the outcome, once, on a goroutine of the scheduler: it may only send a message.
 	Done func(Outcome)
 }
@@ -151,10 +153,10 @@ func unreachable(c Call) error {
 	return messages.WrapError(messages.CodeEngineUnreachable, c.Name, c.Key.Kind, c.Key.ID, ErrNoSession)
 }
 
-// Submit queues a call. Without a session it fails at once.
+// Submit queues a call. Without a session, or the session it is for, it fails at once.
 func (s *Scheduler) Submit(c Call) {
 	s.mu.Lock()
-	if s.engine == nil {
+	if s.engine == nil || c.Epoch != 0 && c.Epoch != s.epoch {
 		s.mu.Unlock()
 		c.Done(Outcome{Err: unreachable(c)})
 		return

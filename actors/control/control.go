@@ -81,6 +81,8 @@ type EngineReport struct {
 	Clock metav1.Condition
 	// Engine describes the engine of the present or last session.
 	Engine *messages.EngineStatus
+	// Reset is the last sweep; nil = none since engine was (re)started.
+	Reset *messages.MirrorReset
 	// Counts per kind of the last first pass, for people: "first pass: 23 containers, 41 images, 9 volumes".
 	Summary string
 }

@@ -112,7 +112,7 @@ func (w *watcher) Receive(c *kit.Context, msg any) {
 			c.TellChild("session", suspect{what: m.Kind + " " + m.What})
 		}
 	case mirror.Swept:
-		w.do(c, kindSwept{Kind: m.Kind})
+		w.do(c, kindSwept{Kind: m.Kind, Superseded: m.Superseded})
 	case kit.ChildFailed:
 		w.do(c, sessionLost{Why: m.Failure.Error(), Permanent: !m.Failure.Counted && messages.ClassOf(m.Failure) == messages.ClassPermanent})
 	case kit.ChildTerminated:

@@ -128,6 +128,9 @@ type state struct {
 	Done map[string]bool
 	// unswept are the kinds still to be swept.
 	Unswept map[string]bool
+	// Superseded counts the wishes the sweep has ended undone; Reset is the last sweep that was done, zero in this incarnation if none.
+	Superseded int
+	Reset      messages.MirrorReset
 }
 
 // Events of the watcher, past tense.
@@ -148,7 +151,11 @@ type (
 	sessionGone struct{}
 	passDone    struct{ Kind string }
 	sweepStored struct{}
-	kindSwept   struct{ Kind string }
+	// kindSwept: Superseded accepted wishes ended undone by it.
+	kindSwept struct {
+		Kind       string
+		Superseded int
+	}
 )
 
 // Effects of the watcher, imperative.
@@ -228,8 +235,9 @@ func (s state) apply(e event) (state, []effect) {
 		if !s.Unswept[e.Kind] {
 			return s, out // the word of an earlier sweep
 		}
-		s.Unswept = without(s.Unswept, e.Kind)
+		s.Unswept, s.Superseded = without(s.Unswept, e.Kind), s.Superseded+e.Superseded
 		if s.Phase == sweeping && len(s.Unswept) == 0 {
+			s.Reset = messages.MirrorReset{Sweep: s.Sweep, Superseded: s.Superseded}
 			s.Phase, s.Mirrored, s.WasLive = idle, false, false
 			if s.Session {
 				s.Phase = connecting
@@ -276,7 +284,7 @@ func (s state) decide(out []effect) (state, []effect) {
 }
 
 func (s state) beginSweep(engineID string, out []effect) (state, []effect) {
-	s.Phase, s.EngineID, s.Unswept = sweeping, engineID, nil
+	s.Phase, s.EngineID, s.Unswept, s.Superseded = sweeping, engineID, nil, 0
 	s.Sweep++
 	return s, append(out, storeSweep{Sweep: s.Sweep, EngineID: engineID})
 }
@@ -301,6 +309,10 @@ func (s state) goneForGood() bool {
 func (s state) report() control.EngineReport {
 	// What vm is not through with, engine is not either: the engine that is connected may be the one to be left.
 	r := control.EngineReport{Generation: min(s.Desire.Generation, s.VM.Generation), Ready: metav1.ConditionFalse}
+	if s.Reset.Sweep != 0 {
+		reset := s.Reset
+		r.Reset = &reset
+	}
 	if s.Desired && !s.Desire.Running && !s.Session {
 		r.Quiesced = s.Desire.Generation
 	}

@@ -44,7 +44,7 @@ func passes() []event {
 func swept() []event {
 	out := []event{sweepStored{}}
 	for _, k := range sweptKinds {
-		out = append(out, kindSwept{k})
+		out = append(out, kindSwept{Kind: k})
 	}
 	return out
 }
@@ -102,18 +102,18 @@ func TestAnotherEngineIsSweptBeforeItIsAnnounced(t *testing.T) {
 
 func TestASweepWaitsForEachKindsWordOfThisSweep(t *testing.T) {
 	s := after(append([]event{run, vmUp, up}, passes()...)...)
-	for _, e := range []event{halt, vmDown, kindSwept{messages.KindVolume}} { // the last: of a sweep before, said twice
+	for _, e := range []event{halt, vmDown, kindSwept{Kind: messages.KindVolume}} { // the last: of a sweep before, said twice
 		s, _ = s.apply(e)
 	}
 	require.Equal(t, sweeping, s.Phase)
 	s, effects := s.apply(sweepStored{})
 	require.Equal(t, "sweepMirrors", names(effects))
 	for _, k := range sweptKinds[1:] {
-		s, _ = s.apply(kindSwept{k})
+		s, _ = s.apply(kindSwept{Kind: k})
 	}
 	require.Equal(t, messages.ReasonStopping, s.report().Reason)
 	require.Equal(t, "the mirrors are being removed: waiting for containers", s.report().Message)
-	s, _ = s.apply(kindSwept{sweptKinds[0]})
+	s, _ = s.apply(kindSwept{Kind: sweptKinds[0]})
 	require.Equal(t, messages.ReasonStopped, s.report().Reason)
 	require.Equal(t, int64(3), s.report().Generation)
 }
@@ -230,7 +230,7 @@ func TestSchedules(t *testing.T) {
 				stored = true
 				step(sweepStored{})
 			case i == len(events)+3:
-				step(kindSwept{sweptKinds[rapid.IntRange(0, len(sweptKinds)-1).Draw(t, "kind")]})
+				step(kindSwept{Kind: sweptKinds[rapid.IntRange(0, len(sweptKinds)-1).Draw(t, "kind")]})
 			default:
 				step(passDone{mirroredKinds[0]})
 			}

@@ -38,8 +38,8 @@ func (o *owner) loaded(c *kit.Context, m journal.Loaded) {
 		o.records[rec.Name] = rec
 		if t := o.targets[rec.Name]; t != nil && t.stored != nil && o.inherited[rec.Name] == rec.UID {
 			delete(o.records, rec.Name) // the same incarnation, watched by this process without a gap
-			t.deletedAt = &metav1.Time{Time: rec.Asked}
-			o.removal(c, t, replayed{})
+			t.deletedAt, t.proof = &metav1.Time{Time: rec.Asked}, rec.Identity
+			o.removal(c, t, replayed{Prove: o.ops.ambiguous()}) // what the incarnation before failed on may have been the news
 		}
 	}
 }
@@ -49,8 +49,8 @@ func (o *owner) replayRecords(c *kit.Context, identity string) {
 	for name, rec := range inOrder(o.records) {
 		delete(o.records, name)
 		t := o.targets[name]
-		if t == nil || rec.Identity != identity {
-			o.supersede(c, rec)
+		if t == nil || identity == "" || rec.Identity != identity {
+			o.supersede(c, name, messages.ReasonIdentityChanged)
 			continue
 		}
 		t.replay, t.deletedAt = &rec, &metav1.Time{Time: rec.Asked}
@@ -58,19 +58,34 @@ func (o *owner) replayRecords(c *kit.Context, identity string) {
 	}
 }
 
-// supersede ends a deletion whose object cannot be proved to be the one it was asked for: not deleting wins.
-func (o *owner) supersede(c *kit.Context, rec journal.DeletionRecord) {
+// supersede ends an accepted deletion that is not done, where everybody can see it: not deleting wins.
+func (o *owner) supersede(c *kit.Context, name, reason string) {
+	tellSuperseded(c, "delete", o.ops.kind.Name, name, reason)
+	if reason == messages.ReasonMirrorReset {
+		c.Tell(o.ops.path, superseded{})
+	}
+	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, name)}})
+}
+
+// tellSuperseded is the event of an accepted wish that ends without having been carried out.
+func tellSuperseded(c *kit.Context, verb, kind, name, reason string) {
 	c.House.Events.Add(messages.HouseEvent{Type: messages.EventSuperseded, Actor: c.Path(),
-		Message: fmt.Sprintf("delete %s %q: Superseded/IdentityChanged: what the engine has now is not what it was asked for", rec.Kind, rec.Name)})
-	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(rec.Kind, rec.Name)}})
+		Message: fmt.Sprintf("%s %s %q: %s/%s: %s", verb, kind, name, messages.ReasonSuperseded, reason, superseding(reason))})
+}
+
+func superseding(reason string) string {
+	if reason == messages.ReasonMirrorReset {
+		return "the mirror was reset before it was done"
+	}
+	return "what the engine has now cannot be proved to be what it was asked for"
 }
 
 // askDelete is a client's request: precondition, journal, store, reply.
 func (o *owner) askDelete(c *kit.Context, m Delete, sender *actor.PID) {
 	t := o.targets[m.Name]
 	switch {
-	case t != nil && t.stored == nil && t.sent != 0:
-		t.early = append(t.early, earlyDelete{m, sender}) // readers see it before the owner is told
+	case t != nil && t.sent != 0 && (t.stored == nil || t.dropFirst):
+		t.early = append(t.early, earlyDelete{m, sender}) // what is stored next, and readers may see it before the owner is told
 		return
 	case t == nil || t.stored == nil:
 		c.ReplyTo(sender, o.deleteNotFound(m.Name))
@@ -109,9 +124,13 @@ func (o *owner) performRemoval(c *kit.Context, t *target, eff effect) {
 	case record:
 		o.recordDeletion(c, t)
 	case reject:
+		why := "the journal could not take it; nothing has been done"
+		if eff.Reason != "" {
+			why = superseding(eff.Reason) + "; nothing has been done"
+			c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
+		}
 		for _, pid := range t.asked {
-			c.ReplyTo(pid, Deleted{Err: messages.NewError(messages.CodeUnavailable, "delete", o.ops.kind.Name, t.name,
-				"the journal could not take it; nothing has been done")})
+			c.ReplyTo(pid, Deleted{Err: messages.NewError(messages.CodeUnavailable, "delete", o.ops.kind.Name, t.name, why)})
 		}
 		t.asked, t.deletedAt = nil, nil
 	case showDeleting:
@@ -130,6 +149,16 @@ func (o *owner) performRemoval(c *kit.Context, t *target, eff effect) {
 		c.Tell(control.Containers, watchUsers{Ref: userRef{o.ops.kind.Name, o.id}, From: c.Path()})
 	case finishRemoval:
 		o.finishRemoval(c, t)
+	case supersede:
+		o.supersede(c, t.name, eff.Reason)
+	case hold:
+		o.hold(c, t, eff.Reset)
+	case forgetIt:
+		reason := ""
+		if eff.Reset {
+			reason = messages.ReasonMirrorReset
+		}
+		o.forget(c, t, reason)
 	}
 }
 
@@ -139,9 +168,12 @@ func (o *owner) recordDeletion(c *kit.Context, t *target) {
 	}
 	token := c.Token()
 	o.commits[token] = t
+	if t.proof == "" {
+		t.proof = o.identify(t.stored)
+	}
 	c.Tell(control.Journal, journal.Commit{Token: token, Ops: []journal.Op{journal.PutDeletion(journal.DeletionRecord{
 		Kind: o.ops.kind.Name, Name: t.name, Owner: o.id, UID: t.stored.GetUID(), Asked: t.deletedAt.Time,
-		Identity: o.identify(t.stored), Created: t.stored.GetCreationTimestamp().Time,
+		Identity: t.proof, Created: t.stored.GetCreationTimestamp().Time,
 	})}})
 	c.After(loadAgain, commitOverdue{token: token})
 }
@@ -180,19 +212,34 @@ func (o *owner) showDeletion(c *kit.Context, t *target) {
 }
 
 func (o *owner) callRemove(c *kit.Context, t *target) {
-	if !o.ops.valid(o.id) { // a skeleton: nothing in the engine to remove
+	switch {
+	case !o.ops.valid(o.id): // a skeleton: nothing in the engine to remove
 		o.removal(c, t, callDone{OK: true})
 		return
+	case o.probe.doubtful():
+		o.removal(c, t, callDone{Class: messages.ClassTransient, Message: "another object may have come under its name; it is being looked at"})
+		return
 	}
-	ref, name, id, ops, deliver := t.ref, t.name, o.id, o.ops, c.Deliver()
+	ref, name, id, proof, ops, deliver := t.ref, t.name, o.id, t.proof, o.ops, c.Deliver()
 	o.d.Calls.Submit(calls.Call{
 		Key: calls.Key{Kind: ops.kind.Name, ID: name}, Lane: calls.Intent, Name: "remove", Actor: c.Path(), Changes: true,
-		Deadline: removeDeadline,
+		Deadline: removeDeadline, Epoch: o.session.Epoch,
 		Do: func(ctx context.Context, e dockerio.Engine) (any, error) {
-			return nil, ops.remove(ctx, e, id, ref)
+			return nil, ops.remove(ctx, e, id, ref, proof)
 		},
 		Done: func(out calls.Outcome) { deliverOutcome(deliver, out, removeOutcome{name: name, out: out}) },
 	})
+}
+
+// prove compares what was seen just now with what a deletion after a gap was asked for. While nothing was missed, what is seen is
+// what the resource stands for.
+func (o *owner) prove(c *kit.Context, t *target, identity string) {
+	switch {
+	case !t.rem.Prove:
+		t.proof = identity
+	default:
+		o.removal(c, t, proved{Same: identity != "" && identity == t.proof})
+	}
 }
 
 // deliverOutcome sends msg to the owner that asked, or the panic of the call, which then is the owner's own.
@@ -222,10 +269,8 @@ func (o *owner) removeDone(c *kit.Context, m removeOutcome) {
 func (o *owner) finishRemoval(c *kit.Context, t *target) {
 	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
 	o.unwatch(c, t)
-	if obj := t.current(); obj != nil && len(withFinalizer(obj.GetFinalizers(), false)) > 0 {
-		obj.SetConditions(messages.RemoveCondition(obj.Conditions(), messages.ConditionDeletionBlocked))
-		o.setCondition(obj, messages.ConditionDeletionBlocked, metav1.ConditionTrue, messages.ReasonForeignHolders,
-			"held by "+strings.Join(withFinalizer(obj.GetFinalizers(), false), ", "))
+	if obj := t.current(); obj != nil && foreign(obj) {
+		obj.SetConditions(messages.SetCondition(obj.Conditions(), holders(obj), o.d.Now()))
 		o.publish(c, t, obj)
 		return
 	}
@@ -236,7 +281,7 @@ func (o *owner) finishRemoval(c *kit.Context, t *target) {
 func (o *owner) forget(c *kit.Context, t *target, reason string) {
 	o.unwatch(c, t)
 	c.NotRetrying(t.name)
-	t.rem, t.deletedAt, t.replay = removal{Live: t.rem.Live}, nil, nil
+	t.rem, t.deletedAt, t.replay, t.proof = removal{Live: t.rem.Live}, nil, nil, ""
 	t.replying, t.asked = append(t.replying, t.asked...), nil
 	o.drop(c, t, reason)
 }

@@ -21,6 +21,8 @@ type kid struct {
 	pending *observe
 	// stopping: it said it has finished; what comes now is for its successor.
 	stopping bool
+	// held: nothing is left of it since a sweep but what foreign finalizers keep.
+	held bool
 	// pass it still owes an answer to.
 	pass uint64
 	// probed is when it was last asked to inspect by rotation.
@@ -83,7 +85,7 @@ func (f *family) kid(c *kit.Context, id string) *kid {
 	if k == nil {
 		k = &kid{probed: f.d.Now()}
 		f.kids[id] = k
-		f.spawn(c, id, f.open[id] || !f.begun)
+		f.spawn(c, id, len(f.open[id]) > 0 || !f.begun)
 		delete(f.open, id)
 	}
 	return k

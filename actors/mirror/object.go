@@ -155,6 +155,12 @@ func (o *object) takeRow(c *kit.Context, m observe) bool {
 
 // show publishes the object as seen. It reports whether that is news.
 func (o *object) show(c *kit.Context, t *target, seen any, status metav1.ConditionStatus, reason, message string) bool {
+	if o.ops.seenAs != nil && seen != nil {
+		o.prove(c, t, o.ops.seenAs(seen))
+	}
+	if t.rem.Phase == removed && t.want != nil {
+		return false // held: what is here now comes after it
+	}
 	obj := t.current()
 	if obj == nil {
 		obj = o.ops.kind.New()
@@ -190,7 +196,7 @@ func (o *object) inspected(c *kit.Context, m inspectOutcome) {
 	case err == nil:
 		o.applied = m.out.Seq
 		if o.probe.AskedDestroyed && t.want != nil && o.ops.recreates {
-			o.forget(c, t, "") // another object under the same name
+			o.gone(c, t) // another object under the same name
 		}
 		o.step(c, found{})
 		o.sawObject(c, t, m.out.Value)
@@ -244,11 +250,7 @@ func (o *object) sawNothing(c *kit.Context, t *target) {
 		c.Tell(o.ops.path, healed{ID: o.id, What: "still mirrored, gone from the engine"})
 	}
 	o.auditing, o.settle = "", 0
-	if t.rem.deleting() {
-		o.removal(c, t, objectGone{})
-	} else {
-		o.forget(c, t, "")
-	}
+	o.gone(c, t)
 	o.finish(c)
 }
 
