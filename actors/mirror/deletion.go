@@ -140,7 +140,11 @@ func (o *owner) performRemoval(c *kit.Context, t *target, eff effect) {
 	case callRemove:
 		o.callRemove(c, t)
 	case scheduleRemove:
-		wait := backoff(c, removeRetryMin, removeRetryMax, eff.Tries)
+		limit := removeRetryMax
+		if t.rem.Reason == messages.ReasonInUse && len(t.blockers) > 0 {
+			limit = removeInUseMax
+		}
+		wait := backoff(c, removeRetryMin, limit, eff.Tries)
 		c.After(wait, removeDueFor{name: t.name})
 		c.Retrying(t.name, "remove", eff.Tries, wait)
 	case watchBlockers:

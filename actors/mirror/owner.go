@@ -27,6 +27,7 @@ const (
 	probeRetryMax   = 30 * time.Second
 	removeRetryMin  = 500 * time.Millisecond
 	removeRetryMax  = time.Minute
+	removeInUseMax  = 30 * time.Minute // its users are known, and wake it when they go
 	removeDeadline  = 30 * time.Second
 )
 
