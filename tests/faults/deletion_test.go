@@ -206,9 +206,9 @@ func Test_F17_ALateEventDoesNotCostTheOtherOne(t *testing.T) {
 		require.NoError(t, h.delete("volume", "data"))
 		pass(10 * time.Second)
 		uid := h.get("volume", "data").GetUID()
-		of := func(kind string) func(dockerio.Event) bool { return func(e dockerio.Event) bool { return e.Type == kind } }
-		h.world.Faults().AddEvents(sim.EventFault{Delay: 5 * time.Millisecond, Match: of("container")})
-		h.world.Faults().AddEvents(sim.EventFault{Delay: 200 * time.Millisecond, Match: of("volume")})
+		ofVolume := func(e dockerio.Event) bool { return e.Type == "volume" }
+		h.world.Faults().AddEvents(sim.EventFault{Delay: 200 * time.Millisecond, Match: ofVolume})
+		h.world.Faults().AddEvents(sim.EventFault{Delay: 5 * time.Millisecond, Match: func(e dockerio.Event) bool { return !ofVolume(e) }})
 		require.NoError(t, h.world.Rm("user", true))
 		require.NoError(t, h.world.VolumeRm("data"))
 		time.Sleep(time.Millisecond)
