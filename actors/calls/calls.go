@@ -106,14 +106,16 @@ type Scheduler struct {
 	free     int
 	slowBusy bool
 	changing map[Key]bool
-	overdue  int
-	picks    int
-	slowIDs  map[Key]bool
+	// moved is closed and replaced when a call that changes something has ended, or the session has.
+	moved   chan struct{}
+	overdue int
+	picks   int
+	slowIDs map[Key]bool
 }
 
 // New makes a scheduler without an engine; hooks may be nil.
 func New(hooks *kit.Hooks) *Scheduler {
-	return &Scheduler{hooks: hooks, free: readers, changing: map[Key]bool{}, slowIDs: map[Key]bool{}}
+	return &Scheduler{hooks: hooks, free: readers, changing: map[Key]bool{}, moved: make(chan struct{}), slowIDs: map[Key]bool{}}
 }
 
 // Open makes the scheduler use engine: reads end with the session's context.
@@ -140,10 +142,34 @@ func (s *Scheduler) Close(epoch uint64) {
 	}
 	waiting = append(append(waiting, s.slowQ...), s.changeQ...)
 	s.slowQ, s.changeQ = nil, nil
+	s.move()
 	s.mu.Unlock()
 	for _, e := range waiting {
 		e.Done(Outcome{Err: unreachable(e.Call), Epoch: epoch})
 	}
+}
+
+// Quiet waits until no call can start any more and none that changes something is running, or ctx ends.
+func (s *Scheduler) Quiet(ctx context.Context) {
+	for {
+		s.mu.Lock()
+		quiet, moved := s.engine == nil && len(s.changing) == 0, s.moved
+		s.mu.Unlock()
+		if quiet {
+			return
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// move wakes who waits for quiet; s.mu is held.
+func (s *Scheduler) move() {
+	close(s.moved)
+	s.moved = make(chan struct{})
 }
 
 // ErrNoSession is in the chain of the error of a call that was never made.
@@ -291,6 +317,7 @@ func (s *Scheduler) finish(e *entry, out Outcome) {
 	switch {
 	case e.Changes:
 		delete(s.changing, e.Key)
+		s.move()
 	case e.slow:
 		s.slowBusy = false
 	case e.released:

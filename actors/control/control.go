@@ -73,6 +73,8 @@ type EngineReport struct {
 	Generation int64
 	// Quiesced is the newest generation with Running=false for which no new effect starts any more: vm may stop.
 	Quiesced int64
+	// Busy: calls that change the engine may still run, for a moment; vm does not stop what it runs on before.
+	Busy bool
 	// Ready, Reason, Message are the condition ContainerEngineReady.
 	Ready   metav1.ConditionStatus
 	Reason  string
