@@ -223,7 +223,7 @@ func (w *watcher) startWaiting(c *kit.Context) {
 }
 
 func (w *watcher) up(c *kit.Context, m sessionUp) {
-	if !w.s.Session {
+	if !w.s.Session || m.Epoch < w.epoch {
 		return
 	}
 	w.cancelUnreachable()

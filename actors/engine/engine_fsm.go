@@ -75,12 +75,14 @@ func (p phase) String() string { return phaseNames[p] }
 //	syncing                vm elsewhere           connecting             sayLost, stopSession, startSession
 //	syncing                vm crashed             idle                   sayLost, stopSession
 //	syncing                vm stopped             idle                   sayLost, stopSession
+//	syncing                subscribed to B        sweeping               storeSweep
 //	syncing                session lost           connecting             sayLost
 //	live                   running=false          idle                   sayLost, stopSession, sayStopping
 //	live                   containerd             idle                   sayLost, stopSession, sayStopping
 //	live                   vm elsewhere           connecting             sayLost, stopSession, startSession
 //	live                   vm crashed             idle                   sayLost, stopSession
 //	live                   vm stopped             idle                   sayLost, stopSession
+//	live                   subscribed to B        sweeping               storeSweep
 //	live                   session lost           connecting             sayLost
 //	lost                   running=true           connecting
 //	lost                   running=false          idle                   stopSession, sayStopping
@@ -246,6 +248,10 @@ func (s state) apply(e event) (state, []effect) {
 		s.Loaded, s.EngineID, s.Sweep, s.Mirrored = true, e.EngineID, e.Sweep, e.Mirrored
 	case subscribed:
 		up := e.Up
+		if (s.Phase == syncing || s.Phase == live) && s.Up != nil && s.Up.Epoch != up.Epoch {
+			// What was announced was the late word of a session that had been stopped.
+			s.Phase, s.Done = connecting, nil
+		}
 		s.Up, s.Failure, s.Refused = &up, "", 0
 	case sessionLost:
 		s.WasLive = s.WasLive || s.Phase == live

@@ -150,6 +150,20 @@ func TestACrashKeepsTheMirrors(t *testing.T) {
 	require.Equal(t, "startSession", names(effects))
 }
 
+// A session is stopped when its word that it has subscribed is on its way already: taken for the word of its successor, it must not
+// keep the successor from being announced.
+func TestTheLateWordOfAStoppedSessionIsOvertakenByItsSuccessors(t *testing.T) {
+	s := after(run, vmUp, vmLost, vmUp)
+	s, effects := s.apply(up)
+	require.Equal(t, "storeEngine, announce", names(effects))
+	s, effects = s.apply(subscribed{sessionUp{Epoch: 2, Info: dockerio.Info{ID: "A"}}})
+	require.Equal(t, "announce", names(effects))
+	for _, e := range passes() {
+		s, _ = s.apply(e)
+	}
+	require.Equal(t, live, s.Phase)
+}
+
 func TestReports(t *testing.T) {
 	live := after(append([]event{run, vmUp, up}, passes()...)...)
 	require.Equal(t, messages.ReasonConnected, live.report().Reason)
