@@ -234,24 +234,6 @@ var ownersOf = map[string]string{
 	messages.KindVolume: control.Volumes, messages.KindContainerNamespace: control.Moby,
 }
 
-func (r *Rdd) write(ctx context.Context, kind messages.Kind, item store.Item, m messages.WriteRequest) (*messages.WriteReply, error) {
-	ask := mirror.Write{Owner: item.Owner, Name: m.Name, Request: m}
-	if item.Object != nil {
-		ask.Name = item.Object.GetName()
-	} else {
-		ask.Owner = m.Name
-	}
-	answer, err := r.house.Ask(ctx, ownersOf[kind.Name], ask)
-	if err != nil {
-		return nil, err
-	}
-	done, ok := answer.(mirror.Written)
-	if !ok {
-		return nil, messages.NewError(messages.CodeInternal, "write", kind.Name, ask.Name, fmt.Sprintf("unexpected answer %T", answer))
-	}
-	return done.Reply, done.Err
-}
-
 func (r *Rdd) action(ctx context.Context, item store.Item, m messages.ActionRequest) (messages.Object, error) {
 	name := item.Object.GetName()
 	answer, err := r.house.Ask(ctx, control.Containers, mirror.Act{Owner: item.Owner, Name: name, Request: m})
@@ -270,7 +252,7 @@ func (r *Rdd) delete(ctx context.Context, kind messages.Kind, obj messages.Objec
 	if path == "" {
 		return nil, messages.NewError(messages.CodeForbidden, "delete", kind.Name, obj.GetName(), "it cannot be deleted")
 	}
-	answer, err := r.house.Ask(ctx, path, mirror.Delete{Owner: owner, Name: obj.GetName(), UID: string(m.UID)})
+	answer, err := r.house.Ask(ctx, path, mirror.Delete{Owner: owner, Name: obj.GetName(), UID: string(m.UID), Detach: m.Detach})
 	if err != nil {
 		return nil, err
 	}

@@ -22,13 +22,18 @@ type Backend interface {
 
 // Buckets.
 const (
-	BucketMeta      = "meta"      // format, boot, sweep, engine id
-	BucketApp       = "app"       // AppRecord under "app"
-	BucketDeletions = "deletions" // DeletionRecord under kind/name
-	BucketSalts     = "salts"     // decimal under uid seed
+	BucketMeta       = "meta"       // format, boot, sweep, engine id
+	BucketApp        = "app"        // AppRecord under "app"
+	BucketDeletions  = "deletions"  // DeletionRecord under kind/name
+	BucketSalts      = "salts"      // decimal under uid seed
+	BucketObjects    = "objects"    // ObjectRecord under kind/name (since format 2)
+	BucketOperations = "operations" // calls that change the engine, while their outcome is open (since format 2)
 )
 
-var buckets = []string{BucketMeta, BucketApp, BucketDeletions, BucketSalts}
+var buckets = []string{BucketMeta, BucketApp, BucketDeletions, BucketSalts, BucketObjects, BucketOperations}
+
+// bucketsSince is the first format that has a bucket; 1 for those not named.
+var bucketsSince = map[string]int64{BucketObjects: 2, BucketOperations: 2}
 
 // Keys of BucketMeta. The first two belong to Open: nobody else writes them.
 const (
@@ -38,8 +43,9 @@ const (
 	keyEngineID = "engineID"
 )
 
-// Format is the version of the records this rdd reads and writes.
-const Format = 1
+// Format is the version of the records this rdd writes. It reads every older one, and makes it its own on opening; a newer one it
+// refuses.
+const Format = 2
 
 // maxKey is bbolt's limit.
 const maxKey = 32768

@@ -211,7 +211,7 @@ func TestOpenRefuses(t *testing.T) {
 		require.NoError(t, err)
 		_, _, err = Open(path)
 		require.ErrorIs(t, err, messages.ErrPermanent)
-		require.ErrorContains(t, err, "written by a newer rdd (format 7, this one reads 1)")
+		require.ErrorContains(t, err, "written by a newer rdd (format 8, this one reads 2)")
 		require.ErrorContains(t, err, path)
 		after, err := os.ReadFile(path)
 		require.NoError(t, err)

@@ -36,7 +36,7 @@ type boltFile struct {
 }
 
 // Open opens the journal, or creates it in a directory that must exist; takes its lock; refuses a newer format, damage and a
-// truncated file without changing anything; raises boot, durably.
+// truncated file without changing anything; raises boot, and the format of an older file, durably.
 func Open(path string) (Backend, Meta, error) {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		if err := create(path); err != nil {
@@ -47,10 +47,10 @@ func Open(path string) (Backend, Meta, error) {
 	if err := b.open(); err != nil {
 		return nil, Meta{}, err
 	}
-	m, err := b.meta()
+	m, migration, err := b.migrate()
 	if err == nil {
 		m.Boot++
-		err = b.update([]Op{{Bucket: BucketMeta, Key: keyBoot, Value: decimal(m.Boot)}})
+		err = b.update(append(migration, Op{Bucket: BucketMeta, Key: keyBoot, Value: decimal(m.Boot)}))
 	}
 	if err != nil {
 		_ = b.Close()
@@ -185,6 +185,9 @@ func (b *boltFile) inspect() error {
 			fmt.Sprintf("written by a newer rdd (format %d, this one reads %d)", format, Format))
 	}
 	for _, bucket := range buckets {
+		if format < bucketsSince[bucket] {
+			continue
+		}
 		if _, err := b.load(bucket, ""); err != nil {
 			return damaged{err}
 		}
@@ -317,7 +320,7 @@ func create(path string) error {
 	err = b.update([]Op{
 		{Bucket: BucketMeta, Key: keyFormat, Value: decimal(Format)},
 		{Bucket: BucketMeta, Key: keyBoot, Value: decimal(0)},
-		{Bucket: BucketApp}, {Bucket: BucketDeletions}, {Bucket: BucketSalts},
+		{Bucket: BucketApp}, {Bucket: BucketDeletions}, {Bucket: BucketSalts}, {Bucket: BucketObjects}, {Bucket: BucketOperations},
 	})
 	if err := errors.Join(err, b.Close()); err != nil {
 		return wrap(messages.CodeUnavailable, err)
@@ -338,6 +341,29 @@ func syncDir(dir string) {
 		_ = d.Sync()
 		_ = d.Close()
 	}
+}
+
+// migrate is what makes a file of an older format one of ours, in the transaction that raises boot: either both are done or none.
+func (b *boltFile) migrate() (Meta, []Op, error) {
+	entries, err := b.load(BucketMeta, "")
+	if err != nil {
+		return Meta{}, nil, err
+	}
+	m, err := DecodeMeta(entries)
+	if err != nil {
+		return Meta{}, nil, err
+	}
+	format, err := formatOf(entries)
+	if err != nil || format == Format {
+		return m, nil, err
+	}
+	ops := []Op{{Bucket: BucketMeta, Key: keyFormat, Value: decimal(Format)}}
+	for _, bucket := range buckets {
+		if format < bucketsSince[bucket] {
+			ops = append(ops, Op{Bucket: bucket})
+		}
+	}
+	return m, ops, nil
 }
 
 func (b *boltFile) meta() (Meta, error) {

@@ -36,6 +36,30 @@ type DeletionRecord struct {
 	Created time.Time `json:"created"`
 }
 
+// ObjectRecord is what clients wrote into a resource, kept as long as the resource is there. Only resources that a client ever wrote
+// have one.
+type ObjectRecord struct {
+	Kind  string `json:"kind"`
+	Name  string `json:"name"`  // metadata.name
+	Owner string `json:"owner"` // engine id / volume name of the owning actor
+	// Identity of the engine object; replayed only against the same one. Empty for a skeleton, which has no engine object.
+	Identity string `json:"identity,omitempty"`
+	Skeleton bool   `json:"skeleton,omitempty"`
+	// UID and Created are the resource's own.
+	UID        types.UID         `json:"uid"`
+	Created    time.Time         `json:"created"`
+	Generation int64             `json:"generation,omitempty"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	// Annotations as written, but for the one that is consumed.
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// Finalizers of others.
+	Finalizers []string `json:"finalizers,omitempty"`
+	// Of a container.
+	Spec               *messages.ContainerSpec `json:"spec,omitempty"`
+	ObservedGeneration int64                   `json:"observedGeneration,omitempty"`
+	LastAction         *messages.ActionReceipt `json:"lastAction,omitempty"`
+}
+
 const appKey = "app"
 
 // PutApp stores the App as accepted.
@@ -62,6 +86,20 @@ func DecodeDeletion(e Entry) (DeletionRecord, error) {
 	return decode[DeletionRecord](BucketDeletions, e)
 }
 
+// ObjectKey is the key of a resource's record in BucketObjects.
+func ObjectKey(kind, name string) string { return kind + "/" + name }
+
+// PutObject stores what clients wrote.
+func PutObject(r ObjectRecord) Op {
+	return Op{Bucket: BucketObjects, Key: ObjectKey(r.Kind, r.Name), Value: encode(r)}
+}
+
+// DropObject forgets it: the resource is gone.
+func DropObject(kind, name string) Op { return Op{Bucket: BucketObjects, Key: ObjectKey(kind, name)} }
+
+// DecodeObject reads an entry of BucketObjects.
+func DecodeObject(e Entry) (ObjectRecord, error) { return decode[ObjectRecord](BucketObjects, e) }
+
 // PutSalt stores how often the object of a uid seed was seen to come back.
 func PutSalt(seed string, salt int64) Op {
 	return Op{Bucket: BucketSalts, Key: seed, Value: decimal(salt)}
@@ -82,13 +120,15 @@ func PutEngineID(id string) Op {
 }
 
 // SweepOps are one transaction of a sweep: its number, the engine the mirrors belong to from now on (empty: none), and
-// no deletion or salt of the swept mirrors left.
+// nothing left of the swept mirrors: no deletion, no salt, nothing that clients wrote, no operation.
 func SweepOps(sweep int64, engineID string) []Op {
 	return []Op{
 		{Bucket: BucketMeta, Key: keySweep, Value: decimal(sweep)},
 		PutEngineID(engineID),
 		{Bucket: BucketDeletions},
 		{Bucket: BucketSalts},
+		{Bucket: BucketObjects},
+		{Bucket: BucketOperations},
 	}
 }
 

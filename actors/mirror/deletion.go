@@ -19,31 +19,6 @@ import (
 	"github.com/rdd-desktop/rdd/messages"
 )
 
-// loaded keeps the records until the engine has answered whether they still speak of the same object.
-func (o *owner) loaded(c *kit.Context, m journal.Loaded) {
-	if m.Err != nil || !o.loading {
-		return // loadOverdue asks again
-	}
-	o.loading = false
-	defer func() { o.inherited = nil }()
-	o.records = map[string]journal.DeletionRecord{}
-	for _, e := range m.Entries {
-		rec, err := journal.DecodeDeletion(e)
-		if err != nil {
-			panic(fmt.Errorf("load deletions of %s %q: %w", o.ops.kind.Name, o.id, err))
-		}
-		if rec.Owner != o.id {
-			continue
-		}
-		o.records[rec.Name] = rec
-		if t := o.targets[rec.Name]; t != nil && t.stored != nil && o.inherited[rec.Name] == rec.UID {
-			delete(o.records, rec.Name) // the same incarnation, watched by this process without a gap
-			t.deletedAt, t.proof = &metav1.Time{Time: rec.Asked}, rec.Identity
-			o.removal(c, t, replayed{Prove: o.ops.ambiguous()}) // what the incarnation before failed on may have been the news
-		}
-	}
-}
-
 // replay decides on the records left once the object is known: identity tells what this process has not seen itself.
 func (o *owner) replayRecords(c *kit.Context, identity string) {
 	for name, rec := range inOrder(o.records) {
@@ -93,6 +68,9 @@ func (o *owner) askDelete(c *kit.Context, m Delete, sender *actor.PID) {
 	case m.UID != "" && types.UID(m.UID) != t.stored.GetUID():
 		c.ReplyTo(sender, Deleted{Err: messages.NewError(messages.CodeConflict, "delete", o.ops.kind.Name, m.Name,
 			fmt.Sprintf("its uid is %s, not %s", t.stored.GetUID(), m.UID))})
+		return
+	case m.Detach:
+		o.askDetach(c, t, sender)
 		return
 	case t.rem.deleting():
 		t.replying = append(t.replying, sender)
@@ -156,13 +134,9 @@ func (o *owner) performRemoval(c *kit.Context, t *target, eff effect) {
 	case supersede:
 		o.supersede(c, t.name, eff.Reason)
 	case hold:
-		o.hold(c, t, eff.Reset)
+		o.hold(c, t)
 	case forgetIt:
-		reason := ""
-		if eff.Reset {
-			reason = messages.ReasonMirrorReset
-		}
-		o.forget(c, t, reason)
+		o.forget(c, t, eff.Reason)
 	}
 }
 
@@ -196,6 +170,13 @@ func (o *owner) committed(c *kit.Context, m journal.Committed) {
 	if t := o.commits[m.Token]; t != nil {
 		delete(o.commits, m.Token)
 		o.removal(c, t, recorded{OK: m.Err == nil})
+	}
+	if t := o.changes[m.Token]; t != nil {
+		o.writeCommitted(c, t, m.Err)
+	}
+	if d, open := o.detaches[m.Token]; open {
+		delete(o.detaches, m.Token)
+		o.detached(c, d, m.Err)
 	}
 }
 
@@ -274,7 +255,7 @@ func (o *owner) finishRemoval(c *kit.Context, t *target) {
 	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
 	o.unwatch(c, t)
 	if obj := t.current(); obj != nil && foreign(obj) {
-		obj.SetConditions(messages.SetCondition(obj.Conditions(), holders(obj), o.d.Now()))
+		obj.SetConditions(leftBehind(obj, false, o.d.Now()))
 		o.publish(c, t, obj)
 		return
 	}
@@ -283,6 +264,7 @@ func (o *owner) finishRemoval(c *kit.Context, t *target) {
 
 // forget ends the resource and everything known of its deletion.
 func (o *owner) forget(c *kit.Context, t *target, reason string) {
+	o.endWrites(c, t)
 	o.unwatch(c, t)
 	c.NotRetrying(t.name)
 	t.rem, t.deletedAt, t.replay, t.proof = removal{Live: t.rem.Live}, nil, nil, ""

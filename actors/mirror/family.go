@@ -39,7 +39,7 @@ var objectSpec = &kit.ChildSpec{
 //
 //	address   rdd/containers, rdd/images, rdd/volumes
 //	parent    root
-//	messages  Session, Dirty, AuditDue, Unreachable, Sweep from the watcher; Delete from clients; taken, passed, healed, finished
+//	messages  Session, Dirty, AuditDue, Unreachable, Sweep from the watcher; Write, Delete from clients; taken, passed, healed, finished
 //	          from its objects
 //	restart   its objects are stopped with it; it spawns an owner for every resource in the store, and lists
 type family struct {
@@ -49,9 +49,11 @@ type family struct {
 	session Session
 	online  bool
 	kids    map[string]*kid
-	// begun: the journal has told its open records.
+	// begun: the journal has told its open records; got are its answers, by bucket, until then.
 	begun bool
-	// open are the accepted deletions that were open when this supervisor started, by owners that are not there yet.
+	got   map[string][]journal.Entry
+	// open are the owners that had records in the journal when this supervisor started and are not there yet, with the deletions among
+	// them.
 	open map[string][]string
 
 	// listing is the token of the list in flight, 0 when none is; relist: another one is wanted after it; listTimer: the next one
@@ -137,7 +139,7 @@ func Volumes(d *Deps) func() kit.Actor {
 }
 
 func newFamily(d *Deps, ops *kindOps, x extra) *family {
-	return &family{d: d, ops: ops, kids: map[string]*kid{}, open: map[string][]string{}, extra: x}
+	return &family{d: d, ops: ops, kids: map[string]*kid{}, open: map[string][]string{}, got: map[string][]journal.Entry{}, extra: x}
 }
 
 type noExtra struct{}
@@ -154,10 +156,10 @@ func (f *family) Receive(c *kit.Context, msg any) {
 	switch m := msg.(type) {
 	case *actor.Started:
 		f.label(c)
-		askRecords(c, f.ops)
+		askRecords(c, journal.ObjectKey(f.ops.kind.Name, ""))
 	case loadOverdue:
 		if !f.begun {
-			askRecords(c, f.ops)
+			askRecords(c, journal.ObjectKey(f.ops.kind.Name, ""))
 		}
 	case journal.Loaded:
 		if !f.begun {
@@ -190,6 +192,8 @@ func (f *family) Receive(c *kit.Context, msg any) {
 		f.audit(c, m)
 	case Delete:
 		f.route(c, m)
+	case Write:
+		f.routeWrite(c, m)
 	case Unreachable:
 		f.broadcast(c, showReasonFor(m))
 	case Sweep:
@@ -250,15 +254,30 @@ func (f *family) fromObject(c *kit.Context, msg any) bool {
 	return true
 }
 
-// begin spawns an owner for every resource that is there and every deletion that is open.
+// begin spawns an owner for every resource that is there; those of open records follow with the first list.
 func (f *family) begin(c *kit.Context, m journal.Loaded) {
 	if m.Err != nil {
 		return // loadOverdue asks again
 	}
+	f.got[m.Bucket] = m.Entries
+	if len(f.got) < len(recordBuckets) {
+		return
+	}
 	f.begun = true
-	for _, e := range m.Entries {
+	for _, e := range f.got[journal.BucketDeletions] {
 		if rec, err := journal.DecodeDeletion(e); err == nil && f.kids[rec.Owner] == nil {
 			f.open[rec.Owner] = append(f.open[rec.Owner], rec.Name)
+		}
+	}
+	for _, e := range f.got[journal.BucketObjects] {
+		if rec, err := journal.DecodeObject(e); err == nil && f.kids[rec.Owner] == nil && f.open[rec.Owner] == nil {
+			f.open[rec.Owner] = []string{}
+		}
+	}
+	f.got = nil
+	for owner := range inOrder(f.open) {
+		if !f.ops.valid(owner) {
+			f.kid(c, owner) // a skeleton: the engine says nothing of it
 		}
 	}
 	for _, owner := range f.d.Table.Load().Owners(f.ops.kind.Name) {
@@ -388,6 +407,11 @@ func (f *family) handOut(c *kit.Context, rows []row, seq uint64, first bool) {
 	for id, k := range f.kids {
 		if !there[id] && !k.stopping {
 			f.tell(c, id, observe{Absent: true, Seq: seq, Pass: pass, Release: losers[id]})
+		}
+	}
+	if first {
+		for id := range inOrder(f.open) {
+			f.tell(c, id, observe{Absent: true, Seq: seq, Pass: pass}) // it has a record, and the list does not have it
 		}
 	}
 	f.checkComplete(c)

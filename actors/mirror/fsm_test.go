@@ -75,9 +75,9 @@ func TestRemovalTable(t *testing.T) {
 		{"removed", callDone{OK: true}}, {"not found", callDone{Class: messages.ClassNotFound}},
 		{"in use", callDone{Class: messages.ClassConflict}}, {"failed", callDone{Class: messages.ClassTransient}},
 		{"no session", callDone{NoSession: true, Class: messages.ClassTransient}},
-		{"object gone", objectGone{}}, {"remove due", removeDue{}}, {"online", online{}},
+		{"object gone", objectGone{}}, {"orphaned", orphaned{}}, {"remove due", removeDue{}}, {"online", online{}},
 		{"online after a gap", online{Prove: true}}, {"the same", proved{Same: true}}, {"another object", proved{}},
-		{"mirror reset", ended{Reset: true}}, {"mirror reset, held", ended{Reset: true, Held: true}},
+		{"mirror reset", ended{}}, {"mirror reset, held", ended{Held: true}},
 	}
 	name := func(r removal) string {
 		if !r.Live {

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -20,30 +21,6 @@ import (
 )
 
 const theirs = "example.com/backup"
-
-// editable is an owner whose resources a test can edit, as a client's write would.
-type editable struct {
-	kit.Actor
-	o *owner
-}
-
-type edit func(messages.Object)
-
-func (e editable) Receive(c *kit.Context, msg any) {
-	change, ok := msg.(edit)
-	if !ok {
-		e.Actor.Receive(c, msg)
-		return
-	}
-	for _, t := range inOrder(e.o.targets) {
-		obj := t.current()
-		change(obj)
-		e.o.publish(c, t, obj)
-	}
-	e.o.endTurn(c)
-}
-
-func takeFinalizers(list ...string) edit { return func(o messages.Object) { o.SetFinalizers(list) } }
 
 // room has the three supervisors on an engine in memory, in virtual time.
 type room struct {
@@ -77,17 +54,6 @@ func inRoom(t *testing.T, test func(r *room)) {
 			ops *kindOps
 			x   extra
 		}{control.Containers: {containerOps(), newUserIndex()}, control.Images: {imageOps(), newTagHandout()}, control.Volumes: {volumeOps(), noExtra{}}} {
-			made := kind.ops.owner
-			kind.ops.owner = func(d *Deps, ops *kindOps, id string, load bool) kit.Actor {
-				switch a := made(d, ops, id, load).(type) {
-				case *object:
-					return editable{a, &a.owner}
-				case *image:
-					return editable{a, &a.owner}
-				default:
-					return a
-				}
-			}
 			config.Actors[path] = kit.ChildSpec{New: func() kit.Actor { return newFamily(d, kind.ops, kind.x) }}
 		}
 		h, err := kit.StartTest(config)
@@ -163,6 +129,17 @@ func (r *room) delete(kind, owner, name string) error {
 	return answer.(Deleted).Err
 }
 
+// finalizers writes the whole list, as a client does.
+func (r *room) finalizers(x thing, list ...string) {
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"finalizers": append([]string{}, list...)}})
+	require.NoError(r, err)
+	answer, err := r.Ask(r.Context(), paths[x.kind], Write{Owner: x.owner, Name: x.name,
+		Request: messages.WriteRequest{Kind: x.kind, Name: x.name, Patch: patch}})
+	require.NoError(r, err)
+	require.NoError(r, answer.(Written).Err)
+	r.pass(time.Second)
+}
+
 func (r *room) get(kind, name string) messages.Object {
 	it, _ := r.table.Load().Get(store.Key{Kind: kind, Name: name})
 	return it.Object
@@ -216,7 +193,7 @@ func TestASweepRemovesAllButWhatAForeignFinalizerHolds(t *testing.T) {
 				r.session()
 				require.NotNil(r, r.get(base.kind, base.name))
 				for _, x := range append(held, both...) {
-					r.Tell(paths[x.kind]+"/"+x.owner, takeFinalizers(theirs, messages.Finalizer))
+					r.finalizers(x, theirs, messages.Finalizer)
 				}
 				r.pass(time.Second)
 				for _, x := range append(bad, both...) {
@@ -258,7 +235,7 @@ func TestASweepRemovesAllButWhatAForeignFinalizerHolds(t *testing.T) {
 				old := map[string]string{}
 				for _, x := range kept {
 					old[x.name] = string(r.get(x.kind, x.name).GetUID())
-					r.Tell(paths[x.kind]+"/"+x.owner, takeFinalizers())
+					r.finalizers(x)
 				}
 				r.pass(time.Second)
 				for _, x := range kept {
@@ -290,7 +267,7 @@ func TestWhatASweepLeftGoesWithItsLastFinalizer(t *testing.T) {
 		all := []thing{r.container("web"), r.image("web:1"), r.volume("web")}
 		r.session()
 		for _, x := range all {
-			r.Tell(paths[x.kind]+"/"+x.owner, takeFinalizers(theirs, messages.Finalizer))
+			r.finalizers(x, theirs, messages.Finalizer)
 		}
 		r.pass(time.Second)
 		r.sweep()
@@ -300,7 +277,7 @@ func TestWhatASweepLeftGoesWithItsLastFinalizer(t *testing.T) {
 			r.Hooks.Arm(messages.DebugRequest{Actor: paths[x.kind] + "/" + x.owner, Action: "panic"})
 			r.pass(time.Second)
 			require.NotNil(r, r.get(x.kind, x.name))
-			r.Tell(paths[x.kind]+"/"+x.owner, takeFinalizers())
+			r.finalizers(x)
 			r.pass(time.Second)
 			require.Nil(r, r.get(x.kind, x.name))
 		}

@@ -21,7 +21,7 @@ func imageOps() *kindOps {
 	kind, _ := messages.KindByName(messages.KindImage)
 	return &kindOps{
 		kind: kind, path: control.Images, listOnly: true,
-		valid:   func(id string) bool { return id != "" },
+		valid:   isEngineID,
 		list:    listImages,
 		inspect: func(ctx context.Context, e dockerio.Engine, id string) (any, error) { return e.InspectImage(ctx, id) },
 		remove:  removeImage,
@@ -132,6 +132,9 @@ func (i *image) Receive(c *kit.Context, msg any) {
 			}
 		}
 		c.Label("", "")
+	case *actor.Restarting:
+		i.restarting(c)
+		return
 	case observe:
 		i.observe(c, m)
 	case inspectOutcome:
@@ -140,6 +143,8 @@ func (i *image) Receive(c *kit.Context, msg any) {
 		i.step(c, m)
 	case Delete:
 		i.askDelete(c, m, c.Sender())
+	case Write:
+		i.askWrite(c, m, c.Sender())
 	case removeOutcome:
 		i.removed(c, m)
 	case removeDueFor:
@@ -155,7 +160,7 @@ func (i *image) Receive(c *kit.Context, msg any) {
 		i.sweep(c)
 	case journal.Loaded:
 		i.loaded(c, m)
-		i.replay(c)
+		i.show(c)
 	case journal.Committed:
 		i.committed(c, m)
 	default:
@@ -225,6 +230,9 @@ func (i *image) show(c *kit.Context) {
 		if ref == "" {
 			ref = i.id
 		}
+		if _, open := i.objects[messages.ImageName(i.id, tag)]; open && i.facts == nil && i.reason == "" {
+			continue // the inspect tells whether what was written to it before is of this image
+		}
 		i.showTag(c, i.target(messages.ImageName(i.id, tag), ref), tag)
 	}
 	i.replay(c)
@@ -249,6 +257,9 @@ func (i *image) showTag(c *kit.Context, t *target, tag string) {
 		i.setCondition(obj, messages.ConditionSynced, metav1.ConditionFalse, i.reason, i.inspectErr)
 	default:
 		i.setCondition(obj, messages.ConditionSynced, metav1.ConditionUnknown, messages.ReasonPending, "known from a list; not inspected yet")
+	}
+	if i.facts != nil {
+		i.claim(c, t, obj)
 	}
 	i.publish(c, t, obj)
 }
@@ -282,6 +293,7 @@ func (i *image) inspected(c *kit.Context, m inspectOutcome) {
 			break
 		}
 		i.show(c)
+		i.proveAgain(c)
 	case errors.Is(err, messages.ErrNotFound):
 		i.applied = max(i.applied, m.out.Seq)
 		i.step(c, missing{})
@@ -296,6 +308,7 @@ func (i *image) inspected(c *kit.Context, m inspectOutcome) {
 			i.reason = messages.ReasonInspectTimeout
 		}
 		c.Label(i.reason, err.Error())
+		i.show(c)
 		i.degrade(c, metav1.ConditionFalse, i.reason, i.inspectErr)
 	}
 	i.passed()

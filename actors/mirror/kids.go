@@ -9,8 +9,10 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/rdd-desktop/rdd/actors/admission"
 	"github.com/rdd-desktop/rdd/actors/control"
 	"github.com/rdd-desktop/rdd/actors/kit"
+	"github.com/rdd-desktop/rdd/actors/store"
 	"github.com/rdd-desktop/rdd/messages"
 )
 
@@ -85,7 +87,8 @@ func (f *family) kid(c *kit.Context, id string) *kid {
 	if k == nil {
 		k = &kid{probed: f.d.Now()}
 		f.kids[id] = k
-		f.spawn(c, id, len(f.open[id]) > 0 || !f.begun)
+		_, open := f.open[id]
+		f.spawn(c, id, open || !f.begun)
 		delete(f.open, id)
 	}
 	return k
@@ -95,7 +98,11 @@ func (f *family) kid(c *kit.Context, id string) *kid {
 func (f *family) spawn(c *kit.Context, id string, load bool) {
 	again := load
 	c.StartChild(objectSpec, id, func() kit.Actor {
-		a := f.ops.owner(f.d, f.ops, id, again)
+		make := f.ops.owner
+		if !f.ops.valid(id) {
+			make = newSkeleton
+		}
+		a := make(f.d, f.ops, id, again)
 		again = true
 		return a
 	})
@@ -172,8 +179,44 @@ func (f *family) route(c *kit.Context, m Delete) {
 	case k.quarantined != nil:
 		f.quarantinedDelete(c, m, k)
 	default:
-		c.Forward(actor.NewPID(c.Self().Address, c.Path()+"/"+m.Owner))
+		c.Forward(f.pid(c, m.Owner))
 	}
+}
+
+// routeWrite sends a client's change to the owner; what is to be made gets one.
+func (f *family) routeWrite(c *kit.Context, m Write) {
+	owner := m.Owner
+	if m.Request.Create {
+		owner = skeletonPrefix + m.Name
+		if it, ok := f.d.Table.Load().Get(store.Key{Kind: f.ops.kind.Name, Name: m.Name}); ok {
+			owner = it.Owner
+		} else if err := admission.Name(f.ops.kind, m.Name); err != nil {
+			c.Reply(Written{Err: err})
+			return
+		}
+	}
+	k := f.kids[owner]
+	refuse := func(code messages.Code, why string) {
+		c.Reply(Written{Err: messages.NewError(code, "write", f.ops.kind.Name, m.Request.Name, why)})
+	}
+	switch {
+	case k != nil && k.quarantined != nil:
+		refuse(messages.CodeUnavailable, "its actor is quarantined ("+k.quarantined.failure+"); try again later")
+	case m.Request.Create && (f.sweeping || !f.begun || k != nil && k.stopping):
+		refuse(messages.CodeUnavailable, "the mirror is being reset, or has not begun; try again")
+	case m.Request.Create:
+		f.kid(c, owner)
+		c.Forward(f.pid(c, owner))
+		f.tell(c, owner, observe{}) // should it have finished at this moment, it is not stopped before it has looked again
+	case k == nil || k.stopping:
+		refuse(messages.CodeNotFound, "not found")
+	default:
+		c.Forward(f.pid(c, owner))
+	}
+}
+
+func (f *family) pid(c *kit.Context, owner string) *actor.PID {
+	return actor.NewPID(c.Self().Address, c.Path()+"/"+owner)
 }
 
 // inOrder walks a map by key, where what is done reaches one receiver: so that a run in virtual time repeats exactly.

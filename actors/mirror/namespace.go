@@ -6,6 +6,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/rdd-desktop/rdd/actors/admission"
 	"github.com/rdd-desktop/rdd/actors/control"
 	"github.com/rdd-desktop/rdd/actors/kit"
 	"github.com/rdd-desktop/rdd/actors/store"
@@ -23,7 +24,7 @@ type Mirroring struct {
 //
 //	address   rdd/namespaces/moby
 //	parent    rdd/namespaces
-//	messages  Mirroring, Delete; acknowledgements of the store
+//	messages  Mirroring, Delete, Write (refused); acknowledgements of the store
 //	restart   loses the message being handled; asks the engine whether it mirrors
 type namespace struct {
 	d       *Deps
@@ -58,6 +59,10 @@ func (n *namespace) Receive(c *kit.Context, msg any) {
 		n.write(c)
 	case Delete:
 		n.delete(c, m)
+	case Write:
+		kind, _ := messages.KindByName(messages.KindContainerNamespace)
+		_, err := admission.Admit(kind, n.stored, m.Request)
+		c.Reply(Written{Err: err})
 	case store.PutDone:
 		if m.Token == n.sent {
 			n.sent = 0

@@ -17,7 +17,7 @@ import (
 //
 //	address   rdd/containers/<id>, rdd/volumes/<name>
 //	parent    the kind's supervisor
-//	messages  observe, Delete, showReason, sweepNow, users; acknowledgements of store and journal; outcomes of its calls
+//	messages  observe, Write, Delete, showReason, sweepNow, users; acknowledgements of store and journal; outcomes of its calls
 //	restart   loses the message being handled; re-reads store and journal, then inspects
 type object struct {
 	owner
@@ -44,12 +44,11 @@ func (o *object) Receive(c *kit.Context, msg any) {
 	switch m := msg.(type) {
 	case *actor.Started:
 		o.start(c)
-		t := o.target(o.ops.name(o.id), o.id)
-		if !o.ops.valid(o.id) {
-			o.probe.Dirty = false
-			o.removal(c, t, online{})
-		}
+		o.target(o.ops.name(o.id), o.id)
 		c.Label("", "")
+	case *actor.Restarting:
+		o.restarting(c)
+		return
 	case observe:
 		o.observe(c, m)
 	case inspectOutcome:
@@ -60,6 +59,8 @@ func (o *object) Receive(c *kit.Context, msg any) {
 		o.settleDue(c, m)
 	case Delete:
 		o.askDelete(c, m, c.Sender())
+	case Write:
+		o.askWrite(c, m, c.Sender())
 	case removeOutcome:
 		o.removeDone(c, m)
 		o.step(c, marked{Destroyed: m.out.Err == nil})
@@ -101,10 +102,6 @@ func (o *object) observe(c *kit.Context, m observe) {
 	if o.finished {
 		// It has said that it has nothing left, and there is news instead of an end: look again.
 		o.finished, m.Changed = false, true
-	}
-	if !o.ops.valid(o.id) {
-		o.passed()
-		return
 	}
 	switch {
 	case m.Missed:
@@ -165,9 +162,11 @@ func (o *object) show(c *kit.Context, t *target, seen any, status metav1.Conditi
 	if obj == nil {
 		obj = o.ops.kind.New()
 	}
+	obj.SetName(t.name)
 	o.ops.fill(obj, seen, o.d.Now())
 	o.setCondition(obj, messages.ConditionSynced, status, reason, message)
 	o.finishing = false
+	o.claim(c, t, obj)
 	news := o.publish(c, t, obj)
 	o.replay(c)
 	return news

@@ -52,8 +52,16 @@ type owner struct {
 	// what is there now. A uid seen later proves nothing, since the same name gets the same uid in the next serve.
 	inherited map[string]types.UID
 	records   map[string]journal.DeletionRecord
-	targets   map[string]*target
-	commits   map[uint64]*target
+	// objects are what was written before the daemon was restarted, until it is proved to be of what the engine has now.
+	objects map[string]journal.ObjectRecord
+	// got are the answers of the journal, by bucket, until all are here.
+	got     map[string][]journal.Entry
+	targets map[string]*target
+	// commits are deletions on their way into the journal, changes writes, detaches mirrors to be forgotten.
+	commits  map[uint64]*target
+	changes  map[uint64]*target
+	detaches map[uint64]detach
+	intents  intents
 	// finishing: nothing is left to own; the supervisor is told once the store knows.
 	finishing bool
 	// finished: the supervisor was told. heldTold: that what is left is only held by others.
@@ -85,6 +93,10 @@ type target struct {
 	replay *journal.DeletionRecord
 	// proof tells the engine object apart from another one of that name; empty = nothing does.
 	proof string
+	// record is what clients wrote, as the journal has it; nil = nothing. writing is the write on its way, writes wait for it.
+	record  *journal.ObjectRecord
+	writing *write
+	writes  []*write
 	// blockers are the users of the engine object while it is blocked; nil = not known.
 	blockers []string
 	watching bool
@@ -107,7 +119,8 @@ type (
 )
 
 func newOwner(d *Deps, ops *kindOps, id string, load bool) owner {
-	return owner{d: d, ops: ops, id: id, probe: newProbe(), lane: calls.Live, loading: load, targets: map[string]*target{}, commits: map[uint64]*target{}, identify: ops.identity}
+	return owner{d: d, ops: ops, id: id, probe: newProbe(), lane: calls.Live, loading: load, targets: map[string]*target{}, commits: map[uint64]*target{}, identify: ops.identity,
+		changes: map[uint64]*target{}, detaches: map[uint64]detach{}, got: map[string][]journal.Entry{}, intents: noIntents{}}
 }
 
 // start re-reads the inputs: the owner's resources from the store, its open records from the journal.
@@ -124,23 +137,14 @@ func (o *owner) start(c *kit.Context) {
 		o.inherited[t.name] = it.Object.GetUID()
 	}
 	if o.loading {
-		askRecords(c, o.ops)
+		askRecords(c, o.recordPrefix())
 	}
 }
-
-// askRecords asks the journal for the kind's open deletions, and again when a restart of the journal has lost the question.
-func askRecords(c *kit.Context, ops *kindOps) {
-	c.Tell(control.Journal, journal.Load{Token: c.Token(), Bucket: journal.BucketDeletions, Prefix: ops.kind.Name + "/"})
-	c.After(loadAgain, loadOverdue{})
-}
-
-// loadOverdue: the journal should have answered by now.
-type loadOverdue struct{}
 
 func (o *owner) target(name, ref string) *target {
 	t := o.targets[name]
 	if t == nil {
-		t = &target{name: name, rem: removal{Live: o.session.Epoch != 0}}
+		t = &target{name: name, rem: removal{Live: o.session.Epoch != 0 || !o.ops.valid(o.id)}}
 		o.targets[name] = t
 	}
 	if ref != "" {
@@ -159,10 +163,6 @@ func (o *owner) seed(t *target) string {
 // publish makes content what the store shall have for t. It reports whether that is news.
 func (o *owner) publish(c *kit.Context, t *target, content messages.Object) bool {
 	o.stamp(t, content)
-	if t.rem.Phase == removed && len(content.GetFinalizers()) == 0 {
-		o.letGo(c, t, content)
-		return true
-	}
 	if t.want != nil && !t.dropFirst && equality.Semantic.DeepEqual(withoutVersion(t.want), withoutVersion(content)) {
 		o.flush(c, t)
 		return false
@@ -175,7 +175,7 @@ func (o *owner) publish(c *kit.Context, t *target, content messages.Object) bool
 // stamp sets the metadata that the owner decides.
 func (o *owner) stamp(t *target, content messages.Object) {
 	content.SetName(t.name)
-	content.SetNamespace(o.session.Namespace)
+	content.SetNamespace(o.namespace())
 	content.SetFinalizers(withFinalizer(content.GetFinalizers(), t.rem.Phase != removed))
 	content.SetDeletionTimestamp(nil)
 	if t.rem.deleting() {
@@ -211,7 +211,7 @@ func (o *owner) drop(c *kit.Context, t *target, reason string) {
 
 // flush sends the next step of t's write path, one at a time; what changed meanwhile goes with the next.
 func (o *owner) flush(c *kit.Context, t *target) {
-	if t.sent != 0 {
+	if t.sent != 0 || t.held(o.loading) {
 		return
 	}
 	switch {
@@ -223,12 +223,21 @@ func (o *owner) flush(c *kit.Context, t *target) {
 			t.identity(t.stored.GetUID(), t.stored.GetCreationTimestamp())
 		}
 		t.sent, t.removing = c.Token(), false
+		if t.writing != nil && t.writing.committed {
+			t.writing.carried = true
+		}
 		c.Tell(control.Store, store.Put{Token: t.sent, Object: t.want, Owner: o.id, UIDSeed: o.seed(t)})
 	default:
 		o.answerAsked(t, c)
+		o.answerWrite(c, t)
 		return
 	}
 	c.After(putOverdueAfter, putOverdue{name: t.name, token: t.sent})
+}
+
+// held: the first publication waits for what the journal has, so that nobody sees the resource without what was written to it.
+func (t *target) held(loading bool) bool {
+	return loading && t.stored == nil && t.want != nil && !t.dropFirst
 }
 
 // identity gives what is wanted a uid and a time of creation. What was sent before is not touched: the store may be reading it.
@@ -271,7 +280,9 @@ func (o *owner) writes(c *kit.Context, msg any) bool {
 				for _, e := range t.early {
 					c.ReplyTo(e.sender, o.deleteNotFound(t.name))
 				}
-				delete(o.targets, t.name)
+				if o.nextWrite(c, t); t.writing == nil {
+					delete(o.targets, t.name)
+				}
 			} else {
 				t.identity("", metav1.Time{})
 				o.flush(c, t)
@@ -284,10 +295,17 @@ func (o *owner) writes(c *kit.Context, msg any) bool {
 		}
 	case loadOverdue:
 		if o.loading {
-			askRecords(c, o.ops)
+			askRecords(c, o.recordPrefix())
 		}
 	case commitOverdue:
 		o.commitAgain(c, m)
+	case writeOverdue:
+		o.writeAgain(c, m)
+	case detachOverdue:
+		if d, open := o.detaches[m.token]; open {
+			delete(o.detaches, m.token)
+			o.askDetach(c, d.t, d.sender)
+		}
 	default:
 		return false
 	}
@@ -301,18 +319,22 @@ func (o *owner) acked(c *kit.Context, t *target, stored messages.Object) {
 	if same {
 		t.want = stored
 	}
+	if t.writing != nil && t.writing.carried {
+		o.answerWrite(c, t)
+	}
 	o.flush(c, t)
 	early := t.early
 	t.early = nil
 	for _, e := range early {
 		o.askDelete(c, e.asked, e.sender)
 	}
+	o.nextWrite(c, t)
 }
 
 // idle reports whether the store has acknowledged everything.
 func (o *owner) idle() bool {
 	for _, t := range inOrder(o.targets) {
-		if t.sent != 0 || t.dropFirst {
+		if t.sent != 0 || t.dropFirst || t.held(o.loading) {
 			return false
 		}
 	}
@@ -362,10 +384,17 @@ func (o *owner) finishIfIdle(c *kit.Context) {
 		return
 	}
 	for _, t := range inOrder(o.targets) {
+		if t.writing != nil {
+			return // being made
+		}
 		if t.want != nil {
 			o.tellHeld(c)
 			return
 		}
+	}
+	for name, rec := range inOrder(o.objects) { // nor has it what was written to it
+		delete(o.objects, name)
+		c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropObject(rec.Kind, rec.Name)}})
 	}
 	for name, rec := range inOrder(o.records) { // the engine has no such object: the wish is fulfilled
 		delete(o.records, name)

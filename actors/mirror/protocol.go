@@ -94,6 +94,8 @@ type Delete struct {
 	Owner string
 	Name  string
 	UID   string
+	// Detach forgets only the mirror.
+	Detach bool
 }
 
 // Deleted answers Delete: the resource as stored with its deletionTimestamp (or as it was when it is gone already).

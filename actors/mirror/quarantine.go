@@ -139,7 +139,7 @@ func (f *family) quarantineChecked(c *kit.Context, m quarantineChecked) {
 	}
 	for _, it := range f.d.Table.Load().OwnedBy(f.ops.kind.Name, m.id) {
 		c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{
-			journal.DropDeletion(f.ops.kind.Name, it.Object.GetName()),
+			journal.DropDeletion(f.ops.kind.Name, it.Object.GetName()), journal.DropObject(f.ops.kind.Name, it.Object.GetName()),
 		}})
 	}
 	if f.endAll(c, m.id, false) {
@@ -153,7 +153,7 @@ func (f *family) quarantineChecked(c *kit.Context, m quarantineChecked) {
 // quarantinedDelete writes the wish down; the owner carries it out when it is back.
 func (f *family) quarantinedDelete(c *kit.Context, m Delete, k *kid) {
 	it, ok := f.d.Table.Load().Get(store.Key{Kind: f.ops.kind.Name, Name: m.Name})
-	if !ok || f.ops.listOnly {
+	if !ok || f.ops.listOnly || m.Detach {
 		c.Reply(Deleted{Err: messages.NewError(messages.CodeUnavailable, "delete", f.ops.kind.Name, m.Name,
 			"its actor is quarantined ("+k.quarantined.failure+"); try again later")})
 		return

@@ -37,6 +37,7 @@ func (p removalPhase) String() string { return removalNames[p] }
 //	state                  event                  next                   effects
 //	none                   delete asked           recording              record
 //	none                   replayed               calling                showDeleting, callRemove
+//	none                   orphaned               removed                finishRemoval
 //	none                   mirror reset           none                   forgetIt
 //	none                   mirror reset, held     removed                hold
 //	recording              recorded               calling                showDeleting, callRemove
@@ -67,6 +68,7 @@ func (p removalPhase) String() string { return removalNames[p] }
 //	removed                mirror reset           none                   forgetIt
 //	none offline           delete asked           recording offline      record
 //	none offline           replayed               due offline            showDeleting
+//	none offline           orphaned               removed offline        finishRemoval
 //	none offline           online                 none
 //	none offline           online after a gap     none
 //	none offline           mirror reset           none offline           forgetIt
@@ -124,14 +126,15 @@ type (
 	}
 	// objectGone: the engine's object is not there any more.
 	objectGone struct{}
-	removeDue  struct{} // the retry timer, or a blocker that went
+	// orphaned: so it is, nobody asked for it, and others hold the resource.
+	orphaned  struct{}
+	removeDue struct{} // the retry timer, or a blocker that went
 	// online: there is a session. Prove: the name may stand for another object since the one before.
 	online struct{ Prove bool }
 	// proved: the object was seen, and is the one that the deletion was asked for, or not.
 	proved struct{ Same bool }
-	// ended: the mirror of it ends; Reset: by a sweep, else since the engine's object went by itself. Held: a foreign finalizer keeps
-	// the resource.
-	ended struct{ Reset, Held bool }
+	// ended: a sweep ends the mirror of it. Held: a foreign finalizer keeps the resource.
+	ended struct{ Held bool }
 )
 
 // Effects of a removal.
@@ -150,9 +153,9 @@ type (
 	finishRemoval struct{}
 	// supersede: the accepted deletion ends without having been done; say so.
 	supersede struct{ Reason string }
-	// hold: show that only foreign finalizers are waited for. forgetIt: end the resource.
-	hold     struct{ Reset bool }
-	forgetIt struct{ Reset bool }
+	// hold: show that since the sweep only foreign finalizers are waited for. forgetIt: end the resource.
+	hold     struct{}
+	forgetIt struct{ Reason string }
 )
 
 func (r removal) apply(e event) (removal, []effect) {
@@ -190,6 +193,11 @@ func (r removal) apply(e event) (removal, []effect) {
 			r.Phase, r.Prove = removed, false
 			return r, append(out, finishRemoval{})
 		}
+	case orphaned:
+		if r.Phase == noRemoval {
+			r.Phase = removed
+			return r, append(out, finishRemoval{})
+		}
 	case removeDue:
 		if r.Phase == blocked {
 			r.Phase = due
@@ -212,7 +220,7 @@ func (r removal) apply(e event) (removal, []effect) {
 	return r.decide(out)
 }
 
-// end ends the resource, and a deletion that is not done with it.
+// end ends the mirror, and a deletion that is not done with it.
 func (r removal) end(e ended, out []effect) (removal, []effect) {
 	if r.Phase == removed && e.Held {
 		return r, out
@@ -221,9 +229,9 @@ func (r removal) end(e ended, out []effect) (removal, []effect) {
 	r = removal{Live: r.Live}
 	if e.Held {
 		r.Phase = removed
-		return r, append(out, hold{Reset: e.Reset})
+		return r, append(out, hold{})
 	}
-	return r, append(out, forgetIt{Reset: e.Reset})
+	return r, append(out, forgetIt{Reason: messages.ReasonMirrorReset})
 }
 
 // accepted shows the deletion; without a session also why nothing happens yet.

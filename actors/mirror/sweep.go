@@ -6,6 +6,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/rdd-desktop/rdd/actors/admission"
 	"github.com/rdd-desktop/rdd/actors/control"
 	"github.com/rdd-desktop/rdd/actors/journal"
 	"github.com/rdd-desktop/rdd/actors/kit"
@@ -92,7 +93,7 @@ func (f *family) checkSwept(c *kit.Context) {
 func (f *family) endAll(c *kit.Context, owner string, reset bool) (held bool) {
 	for _, it := range f.d.Table.Load().OwnedBy(f.ops.kind.Name, owner) {
 		reason, name := "", it.Object.GetName()
-		ours := len(withFinalizer(it.Object.GetFinalizers(), false)) < len(it.Object.GetFinalizers())
+		ours := len(admission.Foreign(it.Object)) < len(it.Object.GetFinalizers())
 		if reset {
 			reason = messages.ReasonMirrorReset
 			if ours && it.Object.GetDeletionTimestamp() != nil {
@@ -123,31 +124,22 @@ func (o *owner) sweep(c *kit.Context) {
 	for name := range inOrder(o.records) {
 		o.supersede(c, name, messages.ReasonMirrorReset)
 	}
-	o.records, o.heldTold = nil, false
+	o.records, o.objects, o.heldTold = nil, nil, false
 	for _, t := range inOrder(o.targets) {
-		o.removal(c, t, ended{Reset: true, Held: t.want != nil && foreign(t.want)})
+		o.removal(c, t, ended{Held: t.want != nil && foreign(t.want)})
 	}
 	o.step(c, failed{NoSession: true}) // an answer that is still on its way is of nobody's interest
 	o.finish(c)
 }
 
-// gone ends the resource of an object that the engine has no more.
-func (o *owner) gone(c *kit.Context, t *target) {
-	if t.rem.asked() {
-		o.removal(c, t, objectGone{})
-		return
-	}
-	o.removal(c, t, ended{Held: t.want != nil && foreign(t.want)})
-}
-
 // hold leaves a resource to those who hold it.
-func (o *owner) hold(c *kit.Context, t *target, reset bool) {
+func (o *owner) hold(c *kit.Context, t *target) {
 	if t.deletedAt == nil {
 		t.deletedAt = &metav1.Time{Time: o.d.Now().UTC().Truncate(time.Second)}
 	}
 	o.unwatch(c, t)
 	obj := t.current()
-	obj.SetConditions(leftBehind(obj, reset, o.d.Now()))
+	obj.SetConditions(leftBehind(obj, true, o.d.Now()))
 	o.publish(c, t, obj)
 }
 
@@ -158,13 +150,12 @@ func (o *owner) letGo(c *kit.Context, t *target, last messages.Object) {
 		reason = s.Reason
 	}
 	o.forget(c, t, reason)
-	if o.probe.Live {
-		o.finishing = false
-		o.step(c, marked{})
-		if o.ops.listOnly {
-			c.Tell(o.ops.path, relist{})
-		}
+	if !o.probe.Live {
+		o.finish(c)
+		return
 	}
+	o.finishing = false
+	o.lookAgain(c)
 }
 
 // tellHeld tells the supervisor that nothing is left to be done but by others.
@@ -181,7 +172,7 @@ func (o *owner) tellHeld(c *kit.Context) {
 }
 
 // foreign reports whether somebody else's finalizer is on it.
-func foreign(obj messages.Object) bool { return len(withFinalizer(obj.GetFinalizers(), false)) > 0 }
+func foreign(obj messages.Object) bool { return len(admission.Foreign(obj)) > 0 }
 
 // leftBehind are the conditions of a resource that only foreign finalizers hold; reset: by a sweep.
 func leftBehind(obj messages.Object, reset bool, now time.Time) []metav1.Condition {
@@ -197,5 +188,5 @@ func leftBehind(obj messages.Object, reset bool, now time.Time) []metav1.Conditi
 // holders is the condition that names the foreign finalizers.
 func holders(obj messages.Object) metav1.Condition {
 	return metav1.Condition{Type: messages.ConditionDeletionBlocked, Status: metav1.ConditionTrue, Reason: messages.ReasonForeignHolders,
-		Message: "held by " + strings.Join(withFinalizer(obj.GetFinalizers(), false), ", ")}
+		Message: "held by " + strings.Join(admission.Foreign(obj), ", ")}
 }

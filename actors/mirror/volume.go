@@ -17,7 +17,7 @@ func volumeOps() *kindOps {
 	kind, _ := messages.KindByName(messages.KindVolume)
 	return &kindOps{
 		kind: kind, path: control.Volumes, rowIsAll: true, recreates: true,
-		valid: func(id string) bool { return id != "" },
+		valid: isEngineID,
 		name:  messages.VolumeName,
 		list:  listVolumes,
 		inspect: func(ctx context.Context, e dockerio.Engine, id string) (any, error) {

@@ -1,0 +1,233 @@
+package faults
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rdd-desktop/rdd/dockerio/sim"
+	"github.com/rdd-desktop/rdd/messages"
+)
+
+func (h *house) write(r messages.WriteRequest) (*messages.WriteReply, error) {
+	return h.client.Write(h.Context(), r)
+}
+
+func (h *house) patch(kind, name, patch string) *messages.WriteReply {
+	h.Helper()
+	reply, err := h.write(messages.WriteRequest{Kind: kind, Name: name, Patch: json.RawMessage(patch)})
+	require.NoError(h, err)
+	return reply
+}
+
+func (h *house) refused(kind, name, patch string, code messages.Code, words ...string) {
+	h.Helper()
+	_, err := h.write(messages.WriteRequest{Kind: kind, Name: name, Patch: json.RawMessage(patch)})
+	require.Error(h, err)
+	require.Equal(h, code, messages.AsError(err).Code, err.Error())
+	for _, w := range words {
+		require.ErrorContains(h, err, w)
+	}
+}
+
+// mirrored starts rdd on a world with a container, a volume and an image, and gives their names.
+func mirrored(t *testing.T) (h *house, names map[string]string) {
+	h = start(t, nil).settled()
+	id := h.run("web")
+	_, err := h.world.VolumeCreate(sim.VolumeOptions{Name: "data"})
+	require.NoError(t, err)
+	h.eventually("mirrored", func() bool {
+		return h.get("container", id) != nil && h.get("volume", "data") != nil && len(h.list("image")) == 1
+	})
+	return h, map[string]string{"container": id, "volume": messages.VolumeName("data"), "image": h.list("image")[0].GetName()}
+}
+
+func TestWritesOfEveryMirroredKind(t *testing.T) {
+	h, names := mirrored(t)
+	for kind, name := range names {
+		was := h.get(kind, name)
+		reply := h.patch(kind, name, `{"metadata":{"labels":{"team":"a"},"annotations":{"note":"b"},"finalizers":["example.com/hold","`+messages.Finalizer+`"]}}`)
+		require.True(t, reply.Changed)
+		now := h.get(kind, name)
+		require.Equal(t, "a", now.GetLabels()["team"])
+		require.Equal(t, "b", now.GetAnnotations()["note"])
+		require.ElementsMatch(t, []string{"example.com/hold", messages.Finalizer}, now.GetFinalizers())
+		require.Equal(t, was.GetUID(), now.GetUID())
+		require.Equal(t, was.GetGeneration(), now.GetGeneration(), "the spec is what it was")
+		require.NotEqual(t, was.GetResourceVersion(), reply.Object.GetResourceVersion())
+
+		again := h.patch(kind, name, `{"metadata":{"labels":{"team":"a"}}}`)
+		require.False(t, again.Changed)
+		require.Equal(t, now.GetResourceVersion(), h.get(kind, name).GetResourceVersion(), "a no-op changes nothing")
+		h.refused(kind, name, `{"metadata":{"resourceVersion":"1"}}`, messages.CodeConflict, "resourceVersion")
+		h.refused(kind, name, `{"metadata":{"name":"x"}}`, messages.CodeInvalid, "metadata.name")
+		h.refused(kind, name, `{"nosuch":1}`, messages.CodeInvalid, "nosuch")
+		h.refused(kind, name, `{"status":{"conditions":null}}`, messages.CodeInvalid, "status.conditions")
+
+		dry, err := h.write(messages.WriteRequest{Kind: kind, Name: name, DryRun: true, Patch: json.RawMessage(`{"metadata":{"labels":{"team":"b"}}}`)})
+		require.NoError(t, err)
+		require.True(t, dry.Changed)
+		require.Equal(t, "b", dry.Object.GetLabels()["team"])
+		require.Equal(t, now.GetResourceVersion(), h.get(kind, name).GetResourceVersion(), "a dry run persists nothing")
+		list, err := h.write(messages.WriteRequest{Kind: kind, Name: name, PatchType: messages.PatchJSON,
+			Patch: json.RawMessage(`[{"op":"test","path":"/metadata/labels/team","value":"a"},{"op":"replace","path":"/metadata/finalizers","value":[]}]`)})
+		require.NoError(t, err)
+		require.Equal(t, []string{messages.Finalizer}, list.Object.GetFinalizers(), "ours was put back in the same turn")
+		require.NotEmpty(t, list.Warnings)
+	}
+}
+
+func TestWritesOfASpec(t *testing.T) {
+	h, names := mirrored(t)
+	id := names["container"]
+	was := h.get("container", id)
+	reply := h.patch("container", id, `{"spec":{"state":"running"}}`)
+	require.Equal(t, was.GetGeneration()+1, reply.Object.GetGeneration())
+	same := h.patch("container", id, `{"spec":{"state":"running"}}`)
+	require.False(t, same.Changed)
+	require.Contains(t, fmt.Sprint(same.Warnings), "rdd ctl action "+id+" start")
+	h.refused("container", id, `{"spec":{"state":"stopped"}}`, messages.CodeInvalid, "spec.state", `"stopped"`, "created")
+
+	app := h.get("app", "app").(*messages.App)
+	got := h.patch("app", "app", `{"spec":{"virtualMachine":{"cpus":2}}}`)
+	require.True(t, got.Changed)
+	require.Equal(t, app.Generation+1, got.Object.GetGeneration())
+	h.refused("app", "app", `{"spec":{"namespace":"other"}}`, messages.CodeInvalid, "spec.namespace")
+	h.refused("app", "app", `{"metadata":{"labels":{"a":"b"}}}`, messages.CodeInvalid, "metadata.labels")
+	h.refused("app", "app", `{"metadata":{"resourceVersion":"1"},"spec":{"virtualMachine":{"cpus":3}}}`, messages.CodeConflict)
+	h.refused("containernamespace", "moby", `{"metadata":{"labels":{"a":"b"}}}`, messages.CodeForbidden, "engine")
+}
+
+func Test_S2_OurFinalizerCannotBeTakenAway(t *testing.T) {
+	h := start(t, nil).settled()
+	for i := range 200 {
+		id := h.run(fmt.Sprintf("c%d", i))
+		h.eventually("mirrored", func() bool { return h.get("container", id) != nil })
+		reply := h.patch("container", id, `{"metadata":{"finalizers":[]}}`)
+		require.Equal(t, []string{messages.Finalizer}, reply.Object.GetFinalizers(), "undone in the same turn: the reply shows it")
+		require.NoError(t, h.delete("container", id))
+		h.eventually("gone from the engine too", func() bool { return h.get("container", id) == nil && len(h.world.Snapshot().Containers) == 0 })
+	}
+}
+
+// An object that stays Terminating: its engine object is in use.
+func Test_S2_WhileTerminatingTheRemovalIsRefused(t *testing.T) {
+	h, names := mirrored(t)
+	image := names["image"]
+	require.NoError(t, h.delete("image", image))
+	h.eventually("blocked", func() bool {
+		return messages.Condition(h.get("image", image), messages.ConditionDeletionBlocked) != nil
+	})
+	h.refused("image", image, `{"metadata":{"finalizers":null}}`, messages.CodeForbidden, "--detach")
+	h.refused("image", image, `{"metadata":{"finalizers":["example.com/late","`+messages.Finalizer+`"]}}`, messages.CodeForbidden, "example.com/late")
+}
+
+func TestForeignFinalizersHold(t *testing.T) {
+	h, names := mirrored(t)
+	h.patch("container", names["container"], `{"metadata":{"finalizers":["example.com/hold"]}}`)
+	h.patch("volume", names["volume"], `{"metadata":{"finalizers":["example.com/hold"]}}`)
+	require.NoError(t, h.delete("container", names["container"]))
+	require.NoError(t, h.world.VolumeRm("data"))
+	for _, kind := range []string{"container", "volume"} {
+		name := names[kind]
+		h.eventually("the engine's object is gone, the resource is held", func() bool {
+			o := h.get(kind, name)
+			c := messages.Condition(o, messages.ConditionDeletionBlocked)
+			return o.GetDeletionTimestamp() != nil && c != nil && c.Reason == messages.ReasonForeignHolders
+		})
+		require.Equal(t, []string{"example.com/hold"}, h.get(kind, name).GetFinalizers())
+		h.patch(kind, name, `{"metadata":{"finalizers":null}}`)
+		h.eventually("it completes", func() bool { return h.get(kind, name) == nil })
+	}
+	require.Empty(t, h.world.Snapshot().Containers)
+}
+
+func TestDetachForgetsOnlyTheMirror(t *testing.T) {
+	h, names := mirrored(t)
+	require.NoError(t, h.delete("image", names["image"]))
+	h.eventually("blocked", func() bool {
+		return messages.Condition(h.get("image", names["image"]), messages.ConditionDeletionBlocked) != nil
+	})
+	for kind, name := range names {
+		if kind != "image" {
+			h.patch(kind, name, `{"metadata":{"labels":{"team":"a"}}}`)
+		}
+		was := h.get(kind, name)
+		_, err := h.client.Delete(t.Context(), messages.DeleteRequest{Kind: kind, Name: name, Detach: true})
+		require.NoError(t, err)
+		h.eventually("another one", func() bool {
+			o := h.get(kind, name)
+			return o != nil && o.GetUID() != was.GetUID()
+		})
+		now := h.get(kind, name)
+		require.Nil(t, now.GetDeletionTimestamp(), "the open deletion has ended")
+		require.Empty(t, now.GetLabels(), "it inherits nothing")
+	}
+	require.Zero(t, h.world.Calls(sim.OpRemoveContainer)+h.world.Calls(sim.OpRemoveVolume))
+	require.Len(t, h.world.Snapshot().Containers, 1)
+}
+
+func Test_S7_SkeletonsAreMadeKeptAndDeletedAtOnce(t *testing.T) {
+	h := start(t, nil).settled()
+	for _, kind := range []string{"container", "image", "volume"} {
+		reply, err := h.write(messages.WriteRequest{Kind: kind, Name: "mine", Create: true, Patch: json.RawMessage(`{"metadata":{"labels":{"team":"a"}}}`)})
+		require.NoError(t, err)
+		require.True(t, reply.Created)
+		o := h.get(kind, "mine")
+		c := messages.Condition(o, messages.ConditionSynced)
+		require.Equal(t, messages.ReasonNoEngineObject, c.Reason)
+		require.Equal(t, "a", o.GetLabels()["team"])
+		again, err := h.write(messages.WriteRequest{Kind: kind, Name: "mine", Create: true, Patch: json.RawMessage(`{"metadata":{"labels":{"team":"b"}}}`)})
+		require.NoError(t, err)
+		require.False(t, again.Created)
+		require.Equal(t, o.GetUID(), again.Object.GetUID())
+		_, err = h.write(messages.WriteRequest{Kind: kind, Name: "no/name", Create: true, Patch: json.RawMessage(`{}`)})
+		require.ErrorIs(t, err, messages.ErrInvalid)
+	}
+	h.world.Down()
+	h.eventually("the engine is away", func() bool { return h.ready() != "True" })
+	for _, kind := range []string{"container", "image", "volume"} {
+		require.NoError(t, h.delete(kind, "mine"))
+		h.eventually("gone, without an engine", func() bool { return h.get(kind, "mine") == nil })
+	}
+	h.world.Up()
+}
+
+// What clients wrote, with uid and generation, is there after the daemon was restarted, as long as it is the same object.
+func TestWritesSurviveARestartOfTheDaemon(t *testing.T) {
+	world := sim.New(sim.Options{})
+	t.Cleanup(world.Close)
+	_, err := world.Import("busybox:latest", "")
+	require.NoError(t, err)
+	id, err := world.Run(sim.ContainerOptions{Name: "web", Image: "busybox", Volumes: []string{"data:/data"}})
+	require.NoError(t, err)
+	i := instance(t)
+	h, stop := serve(t, world, i)
+	names := map[string]string{"container": id, "volume": messages.VolumeName("data"), "image": h.list("image")[0].GetName()}
+	before := map[string]messages.Object{}
+	for kind, name := range names {
+		before[kind] = h.patch(kind, name, `{"metadata":{"labels":{"team":"a"},"annotations":{"note":"b"},"finalizers":["example.com/hold"]}}`).Object
+	}
+	before["container"] = h.patch("container", id, `{"spec":{"policy":"Enforce"}}`).Object
+	_, err = h.write(messages.WriteRequest{Kind: "volume", Name: "mine", Create: true, Patch: json.RawMessage(`{"metadata":{"labels":{"team":"c"}}}`)})
+	require.NoError(t, err)
+	skeleton := h.get("volume", "mine")
+	stop()
+
+	h, _ = serve(t, world, i)
+	for kind, name := range names {
+		now, was := h.get(kind, name), before[kind]
+		require.NotNil(t, now, kind)
+		require.Equal(t, was.GetLabels(), now.GetLabels(), kind)
+		require.Equal(t, was.GetAnnotations(), now.GetAnnotations(), kind)
+		require.Equal(t, was.GetFinalizers(), now.GetFinalizers(), kind)
+		require.Equal(t, was.GetUID(), now.GetUID(), kind)
+		require.Equal(t, was.GetGeneration(), now.GetGeneration(), kind)
+	}
+	require.Equal(t, messages.PolicyEnforce, h.get("container", id).(*messages.Container).Spec.Policy)
+	h.eventually("the skeleton is there", func() bool { return h.get("volume", "mine") != nil })
+	require.Equal(t, skeleton.GetUID(), h.get("volume", "mine").GetUID())
+	require.Equal(t, "c", h.get("volume", "mine").GetLabels()["team"])
+}
