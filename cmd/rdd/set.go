@@ -166,6 +166,9 @@ func (c *cli) change(ctx context.Context, client *supervisor.Client, patch json.
 	if err != nil {
 		return nil, err
 	}
+	for _, w := range reply.Warnings {
+		c.notef("warning: %s", w)
+	}
 	if o.output != "json" {
 		note := ""
 		switch {
