@@ -9,6 +9,7 @@ package dockerio
 
 import (
 	"context"
+	"time"
 
 	"github.com/rdd-desktop/rdd/messages"
 )
@@ -92,7 +93,29 @@ type Containers interface {
 	InspectContainer(ctx context.Context, id string) (Container, error)
 	// RemoveContainer by full id, running or not (force); its volumes stay.
 	RemoveContainer(ctx context.Context, id string) error
+	Lifecycle
 }
+
+// Lifecycle is what changes whether a container runs; all by full id. Each returns when the engine has done it: a caller gives it the
+// time that takes.
+type Lifecycle interface {
+	// StartContainer does nothing to a running one. Errors: Permanent (it cannot be run), Conflict (it is paused, or half removed).
+	StartContainer(ctx context.Context, id string) error
+	// StopContainer asks it to end, and kills it after grace (whole seconds, rounded up; 0 = at once). It does nothing to a stopped one,
+	// and does not end with ctx: the engine goes on.
+	StopContainer(ctx context.Context, id string, grace time.Duration) error
+	// RestartContainer is a stop and a start; it starts a stopped one.
+	RestartContainer(ctx context.Context, id string, grace time.Duration) error
+	// KillContainer ends it without asking. Error: Conflict when it does not run.
+	KillContainer(ctx context.Context, id string) error
+	// PauseContainer freezes it. Error: Conflict when it does not run, or is paused already.
+	PauseContainer(ctx context.Context, id string) error
+	// UnpauseContainer thaws it. Error: Conflict when it is not paused.
+	UnpauseContainer(ctx context.Context, id string) error
+}
+
+// DefaultGrace is how long an engine waits between asking a container to end and killing it, if nobody says otherwise.
+const DefaultGrace = 10 * time.Second
 
 // ContainerRow is what a list knows of a container.
 type ContainerRow struct {
@@ -136,9 +159,11 @@ type Container struct {
 	Health        string // "" without a health check
 	RestartCount  int
 	RestartPolicy string // "no", "always", "unless-stopped", "on-failure"
-	Created       Time
-	StartedAt     Time
-	FinishedAt    Time
+	// StopTimeout is the grace of a stop that names none: the container's own, else the engine's DefaultGrace; negative = without end.
+	StopTimeout time.Duration
+	Created     Time
+	StartedAt   Time
+	FinishedAt  Time
 }
 
 // Images is the engine's images.

@@ -39,6 +39,8 @@ type Config struct {
 	Edge bool
 	// TestHooks allows Client.Debug.
 	TestHooks bool
+	// TestKill, with TestHooks, ends the process at a point of its run, e.g. "journal:3". Empty = nowhere.
+	TestKill string
 	// Version is shown by Client.Version.
 	Version string
 	// Drivers by name. Nil = those of this build: external, and with an Instance on Linux native.
@@ -138,7 +140,14 @@ func (r *Rdd) open() (err error) {
 
 func (r *Rdd) startTree(ctx context.Context) error {
 	cfg := r.cfg
-	r.house = kit.NewHouse(kit.HouseConfig{Log: cfg.Log, Hooks: cfg.TestHooks, Lab: kit.LabOf(ctx), OnFailed: func(err error) {
+	var kill kit.KillPoint
+	if cfg.TestHooks {
+		var err error
+		if kill, err = kit.ParseKillPoint(cfg.TestKill); err != nil {
+			return err
+		}
+	}
+	r.house = kit.NewHouse(kit.HouseConfig{Log: cfg.Log, Hooks: cfg.TestHooks, Kill: kill, Lab: kit.LabOf(ctx), OnFailed: func(err error) {
 		select {
 		case r.failed <- err:
 		default:

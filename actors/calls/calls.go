@@ -64,7 +64,8 @@ type Call struct {
 	Deadline time.Duration
 	// Epoch, when not 0, is the only session in which the call may be made: in another one the same name may be another object.
 	Epoch uint64
-	Do    func(ctx context.Context, e dockerio.Engine) (any, error)
+	// Do makes the call. Nil: it only waits for its turn, with Changes until no call of before is under way.
+	Do func(ctx context.Context, e dockerio.Engine) (any, error)
 	// Done gets the outcome, once, on a goroutine of the scheduler: it may only send a message.
 	Done func(Outcome)
 }
@@ -292,10 +293,17 @@ func (s *Scheduler) do(ctx context.Context, e *entry, engine dockerio.Engine, ou
 			out.Panic = &kit.Crashed{Name: e.Name, Value: v, Stack: string(debug.Stack())}
 		}
 	}()
-	if s.hooks != nil {
-		s.hooks.Effect(e.Actor, e.Name)
+	if e.Do == nil {
+		return
+	}
+	s.hooks.Effect(e.Actor, e.Name)
+	if e.Changes {
+		s.hooks.Point(kit.PointEngine)
 	}
 	out.Value, out.Err = e.Do(ctx, engine)
+	if e.Changes {
+		s.hooks.Point(kit.PointEngineAfter)
+	}
 }
 
 // release gives the slot of an overdue read back while it goes on.

@@ -151,10 +151,24 @@ func (j *journal) next(c *kit.Context) {
 		j.queue = nil // let the array go
 	}
 	j.busy = true
-	backend, g := j.backend, j.gate
+	backend, g := counted{j.backend, c.House.Hooks}, j.gate
 	// No deadline: a write that the kernel does not end cannot be ended by us either. Meanwhile the queue fills up, and what
 	// is beyond it is refused.
 	c.Run("commit", 0, func(context.Context) any { return done{perform(backend, g, batch)} })
+}
+
+// counted tells the hooks of each transaction.
+type counted struct {
+	Backend
+	hooks *kit.Hooks
+}
+
+// Commit implements Backend.
+func (b counted) Commit(ops []Op) error {
+	b.hooks.Point(kit.PointJournal)
+	err := b.Backend.Commit(ops)
+	b.hooks.Point(kit.PointJournalAfter)
+	return err
 }
 
 func (r request) refuse(err error) any {

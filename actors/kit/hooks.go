@@ -13,6 +13,7 @@ import (
 type Hooks struct {
 	house *House
 	lab   Lab
+	kill  *killer
 
 	mu    sync.Mutex
 	armed map[string]*hook // by path or path#effect
@@ -24,8 +25,11 @@ type hook struct {
 	left   int // messages still to hit; negative = all
 }
 
-func newHooks(h *House, l *Lab) *Hooks {
+func newHooks(h *House, l *Lab, at KillPoint) *Hooks {
 	hooks := &Hooks{house: h, armed: map[string]*hook{}}
+	if at.N > 0 {
+		hooks.kill = &killer{at: at}
+	}
 	if l != nil {
 		hooks.lab = *l
 	}

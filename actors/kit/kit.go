@@ -45,6 +45,8 @@ type HouseConfig struct {
 	Jitter func() float64
 	// Hooks turns the test hooks on (House.Hooks is not nil then).
 	Hooks bool
+	// Kill ends the process at a point of its run. It needs Hooks. Default: nowhere.
+	Kill KillPoint
 	// Lab is a test's grip on the house; it turns the hooks on. Default: none.
 	Lab *Lab
 	// OnFailed is called once, off any actor's turn, when an actor of the tree was given up that the house cannot be
@@ -104,7 +106,7 @@ func NewHouse(cfg HouseConfig) *House {
 		h.Dispatcher = actor.NewDefaultDispatcher(300)
 	}
 	if cfg.Hooks || cfg.Lab != nil {
-		h.Hooks = newHooks(h, cfg.Lab)
+		h.Hooks = newHooks(h, cfg.Lab, cfg.Kill)
 	}
 	h.Events = NewRecorder(h.Log, cfg.EventsCap)
 	h.Nodes = &Registry{}

@@ -16,6 +16,8 @@ type Lab struct {
 	Message func(path string, msg any)
 	// Effect is called where work of that name begins, in the goroutine that does it. A panic in it is the work's.
 	Effect func(path, name string)
+	// Point is called at each of the points (PointJournal…), in the goroutine that passes it.
+	Point func(name string)
 }
 
 type labKey struct{}

@@ -28,6 +28,8 @@ func containerOps() *kindOps {
 		remove: func(ctx context.Context, e dockerio.Engine, id, _, _ string) error {
 			return e.RemoveContainer(ctx, id)
 		},
+		act:   actOnContainer,
+		sight: func(seen any) sight { return containerSight(seen.(dockerio.Container)) },
 		fill: func(o messages.Object, seen any, now time.Time) {
 			fillContainer(o.(*messages.Container), seen, now)
 		},
@@ -37,6 +39,32 @@ func containerOps() *kindOps {
 		uses:     func(seen any) *using { return containerUses(seen.(dockerio.Container)) },
 		owner:    newObject,
 	}
+}
+
+func actOnContainer(ctx context.Context, e dockerio.Engine, id, verb string, grace time.Duration) error {
+	switch verb {
+	case messages.ActionStart:
+		return e.StartContainer(ctx, id)
+	case messages.ActionStop:
+		return e.StopContainer(ctx, id, grace)
+	case messages.ActionRestart:
+		return e.RestartContainer(ctx, id, grace)
+	case messages.ActionKill:
+		return e.KillContainer(ctx, id)
+	case messages.ActionPause:
+		return e.PauseContainer(ctx, id)
+	case messages.ActionUnpause:
+		return e.UnpauseContainer(ctx, id)
+	}
+	panic(fmt.Sprintf("act on container %q: no verb %q", id, verb)) // admission lets no other pass
+}
+
+func containerSight(e dockerio.Container) sight {
+	s := sight{Status: e.Status, StartedAt: e.StartedAt, Policy: e.RestartPolicy, Restarts: e.RestartCount, ExitCode: e.ExitCode, Grace: e.StopTimeout}
+	if s.Grace < 0 {
+		s.Grace = longestGrace
+	}
+	return s
 }
 
 // isContainerID keeps names away from calls that take ids: the engine would resolve them too.
@@ -61,11 +89,10 @@ func listContainers(ctx context.Context, e dockerio.Engine) ([]row, error) {
 func fillContainer(c *messages.Container, seen any, now time.Time) {
 	if c.Spec.State == "" {
 		c.Spec = messages.ContainerSpec{State: messages.StateUnknown, Policy: messages.PolicyOnce}
-		c.Generation = 1
+		c.Generation, c.Status.ObservedGeneration = 1, 1
 	}
 	s := &c.Status
 	s.Namespace = messages.NamespaceMoby
-	s.ObservedGeneration = c.Generation
 	switch e := seen.(type) {
 	case dockerio.ContainerRow:
 		s.Name, s.Image, s.ImageName, s.Labels = e.Name, e.ImageID, e.ImageName, e.Labels

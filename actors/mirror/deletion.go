@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/rdd-desktop/rdd/actors/admission"
 	"github.com/rdd-desktop/rdd/actors/calls"
 	"github.com/rdd-desktop/rdd/actors/control"
 	"github.com/rdd-desktop/rdd/actors/journal"
@@ -24,7 +25,7 @@ func (o *owner) replayRecords(c *kit.Context, identity string) {
 	for name, rec := range inOrder(o.records) {
 		delete(o.records, name)
 		t := o.targets[name]
-		if t == nil || identity == "" || rec.Identity != identity {
+		if t == nil || rec.Done || identity == "" || rec.Identity != identity {
 			o.supersede(c, name, messages.ReasonIdentityChanged)
 			continue
 		}
@@ -35,15 +36,15 @@ func (o *owner) replayRecords(c *kit.Context, identity string) {
 
 // supersede ends an accepted deletion that is not done, where everybody can see it: not deleting wins.
 func (o *owner) supersede(c *kit.Context, name, reason string) {
-	tellSuperseded(c, "delete", o.ops.kind.Name, name, reason)
+	sayUndone(c, "delete", o.ops.kind.Name, name, reason)
 	if reason == messages.ReasonMirrorReset {
-		c.Tell(o.ops.path, superseded{})
+		c.Tell(o.ops.path, endedUndone{})
 	}
 	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, name)}})
 }
 
-// tellSuperseded is the event of an accepted wish that ends without having been carried out.
-func tellSuperseded(c *kit.Context, verb, kind, name, reason string) {
+// sayUndone is the event of an accepted wish that ends without having been carried out.
+func sayUndone(c *kit.Context, verb, kind, name, reason string) {
 	c.House.Events.Add(messages.HouseEvent{Type: messages.EventSuperseded, Actor: c.Path(),
 		Message: fmt.Sprintf("%s %s %q: %s/%s: %s", verb, kind, name, messages.ReasonSuperseded, reason, superseding(reason))})
 }
@@ -133,8 +134,8 @@ func (o *owner) performRemoval(c *kit.Context, t *target, eff effect) {
 		o.finishRemoval(c, t)
 	case supersede:
 		o.supersede(c, t.name, eff.Reason)
-	case hold:
-		o.hold(c, t)
+	case leave:
+		o.leave(c, t)
 	case forgetIt:
 		o.forget(c, t, eff.Reason)
 	}
@@ -146,14 +147,18 @@ func (o *owner) recordDeletion(c *kit.Context, t *target) {
 	}
 	token := c.Token()
 	o.commits[token] = t
-	if t.proof == "" {
-		t.proof = o.identify(t.stored)
-	}
-	c.Tell(control.Journal, journal.Commit{Token: token, Ops: []journal.Op{journal.PutDeletion(journal.DeletionRecord{
-		Kind: o.ops.kind.Name, Name: t.name, Owner: o.id, UID: t.stored.GetUID(), Asked: t.deletedAt.Time,
-		Identity: t.proof, Created: t.stored.GetCreationTimestamp().Time,
-	})}})
+	c.Tell(control.Journal, journal.Commit{Token: token, Ops: []journal.Op{journal.PutDeletion(o.deletionOf(t, t.stored))}})
 	c.After(loadAgain, commitOverdue{token: token})
+}
+
+func (o *owner) deletionOf(t *target, obj messages.Object) journal.DeletionRecord {
+	if t.proof == "" {
+		t.proof = o.identify(obj)
+	}
+	return journal.DeletionRecord{
+		Kind: o.ops.kind.Name, Name: t.name, Owner: o.id, UID: obj.GetUID(), Asked: t.deletedAt.Time,
+		Identity: t.proof, Created: obj.GetCreationTimestamp().Time,
+	}
 }
 
 // commitOverdue: a restart of the journal has lost the commit.
@@ -252,18 +257,23 @@ func (o *owner) removeDone(c *kit.Context, m removeOutcome) {
 // finishRemoval: the engine's object is gone by our doing or by itself; so goes the record, and the resource unless somebody else
 // holds it.
 func (o *owner) finishRemoval(c *kit.Context, t *target) {
-	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
 	o.unwatch(c, t)
-	if obj := t.current(); obj != nil && foreign(obj) {
-		obj.SetConditions(leftBehind(obj, false, o.d.Now()))
-		o.publish(c, t, obj)
+	obj := t.current()
+	if obj == nil || len(admission.Foreign(obj)) == 0 {
+		c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
+		o.forget(c, t, "")
 		return
 	}
-	o.forget(c, t, "")
+	rec := o.deletionOf(t, obj)
+	rec.Done = true
+	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.PutDeletion(rec)}})
+	obj.SetConditions(leftBehind(obj, false, o.d.Now()))
+	o.publish(c, t, obj)
 }
 
 // forget ends the resource and everything known of its deletion.
 func (o *owner) forget(c *kit.Context, t *target, reason string) {
+	o.intents.ended(c, reason)
 	o.endWrites(c, t)
 	o.unwatch(c, t)
 	c.NotRetrying(t.name)

@@ -39,7 +39,7 @@ var objectSpec = &kit.ChildSpec{
 //
 //	address   rdd/containers, rdd/images, rdd/volumes
 //	parent    root
-//	messages  Session, Dirty, AuditDue, Unreachable, Sweep from the watcher; Write, Delete from clients; taken, passed, healed, finished
+//	messages  Session, Dirty, AuditDue, Unreachable, Sweep from the watcher; Write, Act, Delete from clients; taken, passed, healed, finished
 //	          from its objects
 //	restart   its objects are stopped with it; it spawns an owner for every resource in the store, and lists
 type family struct {
@@ -194,6 +194,8 @@ func (f *family) Receive(c *kit.Context, msg any) {
 		f.route(c, m)
 	case Write:
 		f.routeWrite(c, m)
+	case Act:
+		f.routeAct(c, m)
 	case Unreachable:
 		f.broadcast(c, showReasonFor(m))
 	case Sweep:
@@ -228,7 +230,7 @@ func (f *family) fromObject(c *kit.Context, msg any) bool {
 			k.held = true
 			f.checkSwept(c)
 		}
-	case superseded:
+	case endedUndone:
 		f.superseded++
 	case relist:
 		f.wantList(c)
@@ -271,6 +273,11 @@ func (f *family) begin(c *kit.Context, m journal.Loaded) {
 	}
 	for _, e := range f.got[journal.BucketObjects] {
 		if rec, err := journal.DecodeObject(e); err == nil && f.kids[rec.Owner] == nil && f.open[rec.Owner] == nil {
+			f.open[rec.Owner] = []string{}
+		}
+	}
+	for _, e := range f.got[journal.BucketOperations] {
+		if rec, err := journal.DecodeOperation(e); err == nil && f.kids[rec.Owner] == nil && f.open[rec.Owner] == nil {
 			f.open[rec.Owner] = []string{}
 		}
 	}

@@ -88,10 +88,10 @@ func TestRemovalTable(t *testing.T) {
 	var rows []tables.Row
 	for _, live := range []bool{true, false} {
 		for phase := noRemoval; phase <= removed; phase++ {
-			if phase == due && live || (phase == calling || phase == proving) && !live {
+			if phase == due && live || (phase == calling || phase == unproved) && !live {
 				continue // not a state to rest in
 			}
-			s := removal{Phase: phase, Live: live, Prove: phase == proving}
+			s := removal{Phase: phase, Live: live, Prove: phase == unproved}
 			for _, e := range events {
 				next, effects := s.apply(e.e)
 				rows = append(rows, tables.Row{State: name(s), Event: e.name, Next: name(next), Effects: tables.Names(effects)})

@@ -239,8 +239,8 @@ func (i *image) show(c *kit.Context) {
 }
 
 func (i *image) showTag(c *kit.Context, t *target, tag string) {
-	if t.rem.Phase == removed && t.want != nil {
-		return // held: what is here now comes after it
+	if t.rem.Phase == removed {
+		return // the resource stands for what is gone; others hold it
 	}
 	obj, _ := t.current().(*messages.Image)
 	if obj == nil {

@@ -215,6 +215,23 @@ func (f *family) routeWrite(c *kit.Context, m Write) {
 	}
 }
 
+// routeAct sends a client's request for an action to the owner.
+func (f *family) routeAct(c *kit.Context, m Act) {
+	refuse := func(code messages.Code, why string) {
+		c.Reply(Acted{Err: messages.NewError(code, m.Request.Action, f.ops.kind.Name, m.Name, why)})
+	}
+	switch k := f.kids[m.Owner]; {
+	case k == nil || k.stopping:
+		refuse(messages.CodeNotFound, "not found")
+	case k.quarantined != nil:
+		refuse(messages.CodeUnavailable, "its actor is quarantined ("+k.quarantined.failure+"); try again later")
+	case !f.ops.valid(m.Owner):
+		refuse(messages.CodeConflict, "a client made it; the engine has no such object")
+	default:
+		c.Forward(f.pid(c, m.Owner))
+	}
+}
+
 func (f *family) pid(c *kit.Context, owner string) *actor.PID {
 	return actor.NewPID(c.Self().Address, c.Path()+"/"+owner)
 }

@@ -26,6 +26,10 @@ type kindOps struct {
 	inspect func(ctx context.Context, e dockerio.Engine, id string) (any, error)
 	// remove the engine object behind a resource: id is the owner's, ref the resource's, proof its identity as last seen.
 	remove func(ctx context.Context, e dockerio.Engine, id, ref, proof string) error
+	// act makes a call that changes whether the object runs; nil for kinds that nothing but a deletion is wanted of.
+	act func(ctx context.Context, e dockerio.Engine, id, verb string, grace time.Duration) error
+	// sight is what an intent goes by; only with act.
+	sight func(seen any) sight
 	// rowIsAll: a row says everything an inspect would.
 	rowIsAll bool
 	// recreates: an identity can come back as another object (volumes); otherwise it is unique for ever.

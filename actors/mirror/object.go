@@ -17,7 +17,7 @@ import (
 //
 //	address   rdd/containers/<id>, rdd/volumes/<name>
 //	parent    the kind's supervisor
-//	messages  observe, Write, Delete, showReason, sweepNow, users; acknowledgements of store and journal; outcomes of its calls
+//	messages  observe, Write, Act, Delete, showReason, sweepNow, users; acknowledgements of store and journal; outcomes of its calls
 //	restart   loses the message being handled; re-reads store and journal, then inspects
 type object struct {
 	owner
@@ -28,6 +28,9 @@ type object struct {
 	settle, series int
 	fresh          bool
 	lastUses       *using
+	// will is what is wanted of a container; nil as long as nothing was. early are actions asked for before it is known what they meet.
+	will  *will
+	early []askedAct
 }
 
 type settleDue struct{ series int }
@@ -36,7 +39,11 @@ type settleDue struct{ series int }
 var settleDelays = []time.Duration{100 * time.Millisecond, time.Second, 10 * time.Second}
 
 func newObject(d *Deps, ops *kindOps, id string, load bool) kit.Actor {
-	return &object{owner: newOwner(d, ops, id, load)}
+	o := &object{owner: newOwner(d, ops, id, load)}
+	if ops.act != nil {
+		o.intents = containerIntents{o}
+	}
+	return o
 }
 
 // Receive implements kit.Actor.
@@ -48,6 +55,7 @@ func (o *object) Receive(c *kit.Context, msg any) {
 		c.Label("", "")
 	case *actor.Restarting:
 		o.restarting(c)
+		o.dropActs(c)
 		return
 	case observe:
 		o.observe(c, m)
@@ -61,6 +69,8 @@ func (o *object) Receive(c *kit.Context, msg any) {
 		o.askDelete(c, m, c.Sender())
 	case Write:
 		o.askWrite(c, m, c.Sender())
+	case Act:
+		o.askAct(c, m, c.Sender())
 	case removeOutcome:
 		o.removeDone(c, m)
 		o.step(c, marked{Destroyed: m.out.Err == nil})
@@ -80,10 +90,16 @@ func (o *object) Receive(c *kit.Context, msg any) {
 			o.replay(c)
 		}
 	case journal.Committed:
-		o.committed(c, m)
+		if o.will == nil || !o.will.committed(c, m) {
+			o.committed(c, m)
+		}
 	default:
-		o.writes(c, m)
+		if o.will == nil || !o.will.receive(c, m) {
+			o.writes(c, m)
+		}
 	}
+	o.askEarly(c)
+	o.syncIntent(c)
 	o.endTurn(c)
 }
 
@@ -97,6 +113,7 @@ func (o *object) observe(c *kit.Context, m observe) {
 	if fresh {
 		o.lane, o.fresh = calls.Sync, true
 		o.online(c, m.Session)
+		o.onlineIntent(c)
 	}
 	answered := o.takeRow(c, m)
 	if o.finished {
@@ -155,8 +172,9 @@ func (o *object) show(c *kit.Context, t *target, seen any, status metav1.Conditi
 	if o.ops.seenAs != nil && seen != nil {
 		o.prove(c, t, o.ops.seenAs(seen))
 	}
-	if t.rem.Phase == removed && t.want != nil {
-		return false // held: what is here now comes after it
+	o.finishing = false
+	if t.rem.Phase == removed {
+		return false // the resource stands for what is gone; others hold it
 	}
 	obj := t.current()
 	if obj == nil {
@@ -165,7 +183,6 @@ func (o *object) show(c *kit.Context, t *target, seen any, status metav1.Conditi
 	obj.SetName(t.name)
 	o.ops.fill(obj, seen, o.d.Now())
 	o.setCondition(obj, messages.ConditionSynced, status, reason, message)
-	o.finishing = false
 	o.claim(c, t, obj)
 	news := o.publish(c, t, obj)
 	o.replay(c)
@@ -223,6 +240,9 @@ func (o *object) inspected(c *kit.Context, m inspectOutcome) {
 
 func (o *object) sawObject(c *kit.Context, t *target, seen any) {
 	c.Label("", "")
+	if o.will != nil {
+		o.will.do(c, saw{Seen: o.ops.sight(seen), Proof: o.applied > o.will.proven, At: o.d.Now()})
+	}
 	news := o.show(c, t, seen, metav1.ConditionTrue, messages.ReasonMirrored, "")
 	if o.auditing != "" {
 		if news {
@@ -245,7 +265,7 @@ func (o *object) sawObject(c *kit.Context, t *target, seen any) {
 
 // sawNothing: the engine has no such object; so neither have we.
 func (o *object) sawNothing(c *kit.Context, t *target) {
-	if o.auditing != "" && t.want != nil {
+	if o.auditing != "" && t.want != nil && t.rem.Phase != removed {
 		c.Tell(o.ops.path, healed{ID: o.id, What: "still mirrored, gone from the engine"})
 	}
 	o.auditing, o.settle = "", 0

@@ -176,6 +176,7 @@ func (o *owner) publish(c *kit.Context, t *target, content messages.Object) bool
 func (o *owner) stamp(t *target, content messages.Object) {
 	content.SetName(t.name)
 	content.SetNamespace(o.namespace())
+	o.intents.stamp(content)
 	content.SetFinalizers(withFinalizer(content.GetFinalizers(), t.rem.Phase != removed))
 	content.SetDeletionTimestamp(nil)
 	if t.rem.deleting() {
@@ -392,9 +393,8 @@ func (o *owner) finishIfIdle(c *kit.Context) {
 			return
 		}
 	}
-	for name, rec := range inOrder(o.objects) { // nor has it what was written to it
-		delete(o.objects, name)
-		c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropObject(rec.Kind, rec.Name)}})
+	if o.heldOver(c) {
+		return
 	}
 	for name, rec := range inOrder(o.records) { // the engine has no such object: the wish is fulfilled
 		delete(o.records, name)

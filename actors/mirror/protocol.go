@@ -165,9 +165,9 @@ type (
 	healed struct{ ID, What string }
 	// finished: the engine has no such object, and neither has the store.
 	finished struct{ ID string }
-	// held: of what a sweep ended, foreign finalizers keep something. superseded: an accepted wish ended undone by a sweep.
-	held       struct{ ID string }
-	superseded struct{}
+	// held: of what a sweep ended, foreign finalizers keep something. endedUndone: an accepted wish ended undone by a sweep.
+	held        struct{ ID string }
+	endedUndone struct{}
 	// resync asks an object to show that the engine is unreachable or stopping.
 	showReason struct{ Reason, Message string }
 	sweepNow   struct{}

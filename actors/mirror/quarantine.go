@@ -140,6 +140,7 @@ func (f *family) quarantineChecked(c *kit.Context, m quarantineChecked) {
 	for _, it := range f.d.Table.Load().OwnedBy(f.ops.kind.Name, m.id) {
 		c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{
 			journal.DropDeletion(f.ops.kind.Name, it.Object.GetName()), journal.DropObject(f.ops.kind.Name, it.Object.GetName()),
+			journal.DropOperation(f.ops.kind.Name, it.Object.GetName()),
 		}})
 	}
 	if f.endAll(c, m.id, false) {

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"fmt"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -13,7 +14,7 @@ import (
 )
 
 // recordBuckets are what an owner, and the supervisor before it, reads in the journal.
-var recordBuckets = []string{journal.BucketDeletions, journal.BucketObjects}
+var recordBuckets = []string{journal.BucketDeletions, journal.BucketObjects, journal.BucketOperations}
 
 // askRecords asks the journal for the kind's records, and again when a restart of the journal has lost the question.
 func askRecords(c *kit.Context, prefix string) {
@@ -49,6 +50,7 @@ func (o *owner) loaded(c *kit.Context, m journal.Loaded) {
 	o.loading = false
 	o.loadDeletions(c, o.got[journal.BucketDeletions])
 	o.loadObjects(c, o.got[journal.BucketObjects])
+	o.intents.recall(c, o.got[journal.BucketOperations])
 	o.inherited, o.got = nil, map[string][]journal.Entry{}
 	for _, t := range inOrder(o.targets) {
 		o.flush(c, t)
@@ -70,7 +72,11 @@ func (o *owner) loadDeletions(c *kit.Context, entries []journal.Entry) {
 		if t := o.targets[rec.Name]; t != nil && t.stored != nil && o.inherited[rec.Name] == rec.UID {
 			delete(o.records, rec.Name) // the same incarnation, watched by this process without a gap
 			t.deletedAt, t.proof = &metav1.Time{Time: rec.Asked}, rec.Identity
-			o.removal(c, t, replayed{Prove: o.ops.ambiguous()}) // what the incarnation before failed on may have been the news
+			if rec.Done {
+				o.removal(c, t, orphaned{})
+			} else {
+				o.removal(c, t, replayed{Prove: o.ops.ambiguous()}) // what the incarnation before failed on may have been the news
+			}
 		}
 	}
 }
@@ -130,6 +136,29 @@ func (o *owner) claim(c *kit.Context, t *target, obj messages.Object) {
 	}
 	t.record = &rec
 	restore(obj, rec)
+}
+
+// heldOver publishes what others held when the daemon ended: the engine has no such object, and it is still theirs. What nobody holds
+// is forgotten. It reports whether something is held.
+func (o *owner) heldOver(c *kit.Context) (held bool) {
+	for name, rec := range inOrder(o.objects) {
+		delete(o.objects, name)
+		if len(rec.Finalizers) == 0 {
+			c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropObject(rec.Kind, rec.Name)}})
+			continue
+		}
+		t := o.target(name, "")
+		t.deletedAt = &metav1.Time{Time: o.d.Now().UTC().Truncate(time.Second)}
+		if del, open := o.records[name]; open {
+			delete(o.records, name)
+			t.deletedAt = &metav1.Time{Time: del.Asked}
+		}
+		t.record, t.want, held = &rec, o.ops.kind.New(), true
+		restore(t.want, rec)
+		o.setCondition(t.want, messages.ConditionSynced, metav1.ConditionFalse, messages.ReasonNoEngineObject, "the engine does not have it any more")
+		o.removal(c, t, orphaned{})
+	}
+	return held
 }
 
 // recordOf is what clients wrote into obj.

@@ -16,14 +16,14 @@ const (
 	calling
 	// blocked: the engine refused; the timer and the blocker's end both wake it.
 	blocked
-	// proving: there was a gap in what we saw; whether the name still stands for the same object is being looked at.
-	proving
+	// unproved: there was a gap in what we saw; whether the name still stands for the same object is being looked at.
+	unproved
 	// removed: there is no engine object behind the resource any more; it follows, unless somebody else's finalizer holds it.
 	removed
 )
 
 var removalNames = map[removalPhase]string{
-	noRemoval: "none", recording: "recording", due: "due", calling: "calling", blocked: "blocked", proving: "proving", removed: "removed",
+	noRemoval: "none", recording: "recording", due: "due", calling: "calling", blocked: "blocked", unproved: "unproved", removed: "removed",
 }
 
 func (p removalPhase) String() string { return removalNames[p] }
@@ -39,12 +39,12 @@ func (p removalPhase) String() string { return removalNames[p] }
 //	none                   replayed               calling                showDeleting, callRemove
 //	none                   orphaned               removed                finishRemoval
 //	none                   mirror reset           none                   forgetIt
-//	none                   mirror reset, held     removed                hold
+//	none                   mirror reset, held     removed                leave
 //	recording              recorded               calling                showDeleting, callRemove
 //	recording              journal refused        none                   reject
 //	recording              object gone            removed                finishRemoval
 //	recording              mirror reset           none                   reject, forgetIt
-//	recording              mirror reset, held     removed                reject, hold
+//	recording              mirror reset, held     removed                reject, leave
 //	calling                removed                removed                finishRemoval
 //	calling                not found              removed                finishRemoval
 //	calling                in use                 blocked                watchBlockers, showDeleting, scheduleRemove
@@ -52,19 +52,19 @@ func (p removalPhase) String() string { return removalNames[p] }
 //	calling                no session             due offline            showDeleting
 //	calling                object gone            removed                finishRemoval
 //	calling                mirror reset           none                   supersede, forgetIt
-//	calling                mirror reset, held     removed                supersede, hold
+//	calling                mirror reset, held     removed                supersede, leave
 //	blocked                object gone            removed                finishRemoval
 //	blocked                remove due             calling                callRemove
 //	blocked                online                 calling                callRemove
-//	blocked                online after a gap     proving
+//	blocked                online after a gap     unproved
 //	blocked                mirror reset           none                   supersede, forgetIt
-//	blocked                mirror reset, held     removed                supersede, hold
-//	proving                object gone            removed                finishRemoval
-//	proving                online                 calling                callRemove
-//	proving                the same               calling                callRemove
-//	proving                another object         none                   supersede, forgetIt
-//	proving                mirror reset           none                   supersede, forgetIt
-//	proving                mirror reset, held     removed                supersede, hold
+//	blocked                mirror reset, held     removed                supersede, leave
+//	unproved               object gone            removed                finishRemoval
+//	unproved               online                 calling                callRemove
+//	unproved               the same               calling                callRemove
+//	unproved               another object         none                   supersede, forgetIt
+//	unproved               mirror reset           none                   supersede, forgetIt
+//	unproved               mirror reset, held     removed                supersede, leave
 //	removed                mirror reset           none                   forgetIt
 //	none offline           delete asked           recording offline      record
 //	none offline           replayed               due offline            showDeleting
@@ -72,25 +72,25 @@ func (p removalPhase) String() string { return removalNames[p] }
 //	none offline           online                 none
 //	none offline           online after a gap     none
 //	none offline           mirror reset           none offline           forgetIt
-//	none offline           mirror reset, held     removed offline        hold
+//	none offline           mirror reset, held     removed offline        leave
 //	recording offline      recorded               due offline            showDeleting
 //	recording offline      journal refused        none offline           reject
 //	recording offline      object gone            removed offline        finishRemoval
 //	recording offline      online                 recording
 //	recording offline      online after a gap     recording
 //	recording offline      mirror reset           none offline           reject, forgetIt
-//	recording offline      mirror reset, held     removed offline        reject, hold
+//	recording offline      mirror reset, held     removed offline        reject, leave
 //	due offline            object gone            removed offline        finishRemoval
 //	due offline            online                 calling                callRemove
-//	due offline            online after a gap     proving
+//	due offline            online after a gap     unproved
 //	due offline            mirror reset           none offline           supersede, forgetIt
-//	due offline            mirror reset, held     removed offline        supersede, hold
+//	due offline            mirror reset, held     removed offline        supersede, leave
 //	blocked offline        object gone            removed offline        finishRemoval
 //	blocked offline        remove due             due offline
 //	blocked offline        online                 calling                callRemove
-//	blocked offline        online after a gap     proving
+//	blocked offline        online after a gap     unproved
 //	blocked offline        mirror reset           none offline           supersede, forgetIt
-//	blocked offline        mirror reset, held     removed offline        supersede, hold
+//	blocked offline        mirror reset, held     removed offline        supersede, leave
 //	removed offline        online                 removed
 //	removed offline        online after a gap     removed
 //	removed offline        mirror reset           none offline           forgetIt
@@ -153,8 +153,8 @@ type (
 	finishRemoval struct{}
 	// supersede: the accepted deletion ends without having been done; say so.
 	supersede struct{ Reason string }
-	// hold: show that since the sweep only foreign finalizers are waited for. forgetIt: end the resource.
-	hold     struct{}
+	// leave: show that since the sweep only foreign finalizers are waited for. forgetIt: end the resource.
+	leave    struct{}
 	forgetIt struct{ Reason string }
 )
 
@@ -163,7 +163,7 @@ func (r removal) apply(e event) (removal, []effect) {
 	switch e := e.(type) {
 	case online:
 		r.Live, r.Prove = true, e.Prove && r.asked()
-		if r.Phase == blocked || r.Phase == proving {
+		if r.Phase == blocked || r.Phase == unproved {
 			r.Phase, r.Tries = due, 0
 		}
 	case deleteAsked:
@@ -210,7 +210,7 @@ func (r removal) apply(e event) (removal, []effect) {
 			return removal{Live: r.Live}, append(out, forgetIt{})
 		default:
 			r.Prove = false
-			if r.Phase == proving {
+			if r.Phase == unproved {
 				r.Phase = due
 			}
 		}
@@ -229,7 +229,7 @@ func (r removal) end(e ended, out []effect) (removal, []effect) {
 	r = removal{Live: r.Live}
 	if e.Held {
 		r.Phase = removed
-		return r, append(out, hold{})
+		return r, append(out, leave{})
 	}
 	return r, append(out, forgetIt{Reason: messages.ReasonMirrorReset})
 }
@@ -267,7 +267,7 @@ func (r removal) called(e callDone, out []effect) (removal, []effect) {
 func (r removal) decide(out []effect) (removal, []effect) {
 	switch {
 	case r.Phase == due && r.Live && r.Prove:
-		r.Phase = proving
+		r.Phase = unproved
 	case r.Phase == due && r.Live:
 		r.Phase = calling
 		out = append(out, callRemove{})

@@ -22,7 +22,7 @@ func (f *family) sweep(c *kit.Context) {
 	f.session.Epoch, f.listing, f.relist = 0, 0, false
 	for _, names := range inOrder(f.open) {
 		for _, name := range names {
-			tellSuperseded(c, "delete", f.ops.kind.Name, name, messages.ReasonMirrorReset)
+			sayUndone(c, "delete", f.ops.kind.Name, name, messages.ReasonMirrorReset)
 			f.superseded++
 		}
 	}
@@ -97,7 +97,7 @@ func (f *family) endAll(c *kit.Context, owner string, reset bool) (held bool) {
 		if reset {
 			reason = messages.ReasonMirrorReset
 			if ours && it.Object.GetDeletionTimestamp() != nil {
-				tellSuperseded(c, "delete", f.ops.kind.Name, name, reason)
+				sayUndone(c, "delete", f.ops.kind.Name, name, reason)
 				f.superseded++
 			}
 		}
@@ -132,12 +132,13 @@ func (o *owner) sweep(c *kit.Context) {
 	o.finish(c)
 }
 
-// hold leaves a resource to those who hold it.
-func (o *owner) hold(c *kit.Context, t *target) {
+// leave leaves a resource to those who hold it.
+func (o *owner) leave(c *kit.Context, t *target) {
 	if t.deletedAt == nil {
 		t.deletedAt = &metav1.Time{Time: o.d.Now().UTC().Truncate(time.Second)}
 	}
 	o.unwatch(c, t)
+	o.intents.ended(c, messages.ReasonMirrorReset)
 	obj := t.current()
 	obj.SetConditions(leftBehind(obj, true, o.d.Now()))
 	o.publish(c, t, obj)
@@ -149,6 +150,7 @@ func (o *owner) letGo(c *kit.Context, t *target, last messages.Object) {
 	if s := messages.Condition(last, messages.ConditionSynced); s != nil && s.Reason == messages.ReasonMirrorReset {
 		reason = s.Reason
 	}
+	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
 	o.forget(c, t, reason)
 	if !o.probe.Live {
 		o.finish(c)

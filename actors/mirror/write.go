@@ -46,8 +46,16 @@ type intents interface {
 	// accepting sees an admitted write before it is journalled: it may change what is to be published and what is recorded, adds
 	// what goes into the same transaction, or refuses.
 	accepting(c *kit.Context, t *target, w *write) ([]journal.Op, error)
-	// accepted sees it when the journal has it and it is in what the store shall have.
+	// accepted sees it when the journal has it, before it is published.
 	accepted(c *kit.Context, t *target, w *write)
+	// refused sees one that accepting let pass and the journal did not.
+	refused(c *kit.Context, t *target, w *write, err error)
+	// recall takes what the journal has in BucketOperations.
+	recall(c *kit.Context, entries []journal.Entry)
+	// stamp sets what the intent has to say in what is about to be published.
+	stamp(content messages.Object)
+	// ended: the resource goes; reason as told to watchers.
+	ended(c *kit.Context, reason string)
 }
 
 // noIntents is of the kinds whose writes ask for nothing.
@@ -59,7 +67,11 @@ func (noIntents) accepting(_ *kit.Context, t *target, w *write) ([]journal.Op, e
 	}
 	return nil, messages.NewError(messages.CodeUnsupported, w.result.Action, messages.KindContainer, t.name, "actions are not offered here")
 }
-func (noIntents) accepted(*kit.Context, *target, *write) {}
+func (noIntents) accepted(*kit.Context, *target, *write)       {}
+func (noIntents) refused(*kit.Context, *target, *write, error) {}
+func (noIntents) recall(*kit.Context, []journal.Entry)         {}
+func (noIntents) stamp(messages.Object)                        {}
+func (noIntents) ended(*kit.Context, string)                   {}
 
 // askWrite is a client's request: admission, journal, store, reply.
 func (o *owner) askWrite(c *kit.Context, m Write, sender *actor.PID) {
@@ -192,6 +204,7 @@ func (o *owner) writeCommitted(c *kit.Context, t *target, err error) {
 		e := messages.WrapError(messages.CodeUnavailable, "write", o.ops.kind.Name, t.name, err)
 		e.Message = "not accepted, nothing has changed"
 		c.ReplyTo(w.sender, Written{Err: e})
+		o.intents.refused(c, t, w, err)
 		if w.created {
 			o.forget(c, t, "")
 			o.finish(c)
@@ -211,8 +224,8 @@ func (o *owner) writeCommitted(c *kit.Context, t *target, err error) {
 		o.letGo(c, t, content)
 		return
 	}
-	o.publish(c, t, content)
 	o.intents.accepted(c, t, w)
+	o.publish(c, t, content)
 }
 
 // answerWrite tells the one whose write is stored.
@@ -266,7 +279,7 @@ func (o *owner) askDetach(c *kit.Context, t *target, sender *actor.PID) {
 	token := c.Token()
 	o.detaches[token] = detach{t, sender}
 	c.Tell(control.Journal, journal.Commit{Token: token, Ops: []journal.Op{
-		journal.DropDeletion(o.ops.kind.Name, t.name), journal.DropObject(o.ops.kind.Name, t.name),
+		journal.DropDeletion(o.ops.kind.Name, t.name), journal.DropObject(o.ops.kind.Name, t.name), journal.DropOperation(o.ops.kind.Name, t.name),
 	}})
 	c.After(loadAgain, detachOverdue{token: token})
 }
@@ -295,16 +308,17 @@ func (o *owner) detached(c *kit.Context, d detach, err error) {
 	}
 }
 
-// lookAgain has the engine's object published anew.
+// lookAgain has what the engine has now published, or nothing.
 func (o *owner) lookAgain(c *kit.Context) {
-	switch {
-	case !o.ops.valid(o.id):
+	if !o.ops.valid(o.id) {
 		o.finish(c)
-	case o.ops.listOnly:
-		c.Tell(o.ops.path, relist{})
-	default:
-		o.step(c, marked{})
+		return
 	}
+	o.finishing = false // the answer tells
+	if o.ops.listOnly {
+		c.Tell(o.ops.path, relist{})
+	}
+	o.step(c, marked{})
 }
 
 // namespace is the metadata.namespace of resources; before the first session that of the App.

@@ -79,7 +79,7 @@ func runDaemon(ctx context.Context, i supervisor.Instance, logger *slog.Logger, 
 	asked := make(chan bool, 1)
 	r, err := supervisor.Start(ctx, supervisor.Config{
 		Instance: &i, Log: logger, Edge: true, Version: version,
-		TestHooks: os.Getenv("RDD_TEST_HOOKS") == "1",
+		TestHooks: os.Getenv("RDD_TEST_HOOKS") == "1", TestKill: os.Getenv("RDD_TEST_KILL"),
 		OnShutdown: func(keepEngine bool) {
 			select {
 			case asked <- keepEngine:

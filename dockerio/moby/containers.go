@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
@@ -91,6 +92,7 @@ func inspected(c container.InspectResponse) dockerio.Container {
 		Error:         c.State.Error,
 		RestartCount:  c.RestartCount,
 		RestartPolicy: string(container.RestartPolicyDisabled),
+		StopTimeout:   dockerio.DefaultGrace,
 		Created:       dockerio.ParseTime(c.Created),
 		StartedAt:     dockerio.ParseTime(c.State.StartedAt),
 		FinishedAt:    dockerio.ParseTime(c.State.FinishedAt),
@@ -109,6 +111,9 @@ func inspected(c container.InspectResponse) dockerio.Container {
 		out.ImageName = c.Config.Image
 		out.Labels = notEmpty(c.Config.Labels)
 		declared = c.Config.ExposedPorts
+		if c.Config.StopTimeout != nil {
+			out.StopTimeout = time.Duration(*c.Config.StopTimeout) * time.Second
+		}
 	}
 	var bound network.PortMap
 	if c.NetworkSettings != nil {

@@ -92,14 +92,14 @@ func TestInspected(t *testing.T) {
 		Mounts: []messages.ContainerMount{
 			{Type: "volume", Name: "v", Destination: "/a", ReadWrite: true}, {Type: "bind", Source: "/s", Destination: "/z"}},
 		Networks: []messages.ContainerNetwork{{Name: "a", NetworkID: "n2", IPAddress: "10.0.0.2"}, {Name: "m"}, {Name: "z", NetworkID: "n1"}},
-		Status:   "running", Running: true, Pid: 7, RestartPolicy: "no",
+		Status:   "running", Running: true, Pid: 7, RestartPolicy: "no", StopTimeout: dockerio.DefaultGrace,
 		Created:   dockerio.ParseTime("2024-05-01T10:00:00.123456789Z"),
 		StartedAt: dockerio.ParseTime("2024-05-01T08:00:01Z"),
 	}, inspected(c))
 }
 
 func TestInspected_Bare(t *testing.T) {
-	require.Equal(t, dockerio.Container{ID: "abc", Status: "dead", RestartPolicy: "no"},
+	require.Equal(t, dockerio.Container{ID: "abc", Status: "dead", RestartPolicy: "no", StopTimeout: dockerio.DefaultGrace},
 		inspected(container.InspectResponse{ID: "abc", State: &container.State{Status: "dead"}}))
 }
 

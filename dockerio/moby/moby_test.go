@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -103,16 +104,22 @@ func dial(t *testing.T, host string) dockerio.Engine {
 // calls are all calls but Ping.
 func calls(e dockerio.Engine) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
-		"ask engine":       func(ctx context.Context) error { _, err := e.Info(ctx); return err },
-		"list containers":  func(ctx context.Context) error { _, err := e.ListContainers(ctx); return err },
-		"list images":      func(ctx context.Context) error { _, err := e.ListImages(ctx); return err },
-		"list volumes":     func(ctx context.Context) error { _, err := e.ListVolumes(ctx); return err },
-		`container "c"`:    func(ctx context.Context) error { _, err := e.InspectContainer(ctx, "c"); return err },
-		`image "i:1"`:      func(ctx context.Context) error { _, err := e.InspectImage(ctx, "i:1"); return err },
-		`volume "v"`:       func(ctx context.Context) error { _, err := e.InspectVolume(ctx, "v"); return err },
-		`remove container`: func(ctx context.Context) error { return e.RemoveContainer(ctx, "c") },
-		`remove image`:     func(ctx context.Context) error { return e.RemoveImage(ctx, "i:1") },
-		`remove volume`:    func(ctx context.Context) error { return e.RemoveVolume(ctx, "v") },
+		"ask engine":        func(ctx context.Context) error { _, err := e.Info(ctx); return err },
+		"list containers":   func(ctx context.Context) error { _, err := e.ListContainers(ctx); return err },
+		"list images":       func(ctx context.Context) error { _, err := e.ListImages(ctx); return err },
+		"list volumes":      func(ctx context.Context) error { _, err := e.ListVolumes(ctx); return err },
+		`container "c"`:     func(ctx context.Context) error { _, err := e.InspectContainer(ctx, "c"); return err },
+		`image "i:1"`:       func(ctx context.Context) error { _, err := e.InspectImage(ctx, "i:1"); return err },
+		`volume "v"`:        func(ctx context.Context) error { _, err := e.InspectVolume(ctx, "v"); return err },
+		`remove container`:  func(ctx context.Context) error { return e.RemoveContainer(ctx, "c") },
+		`start container`:   func(ctx context.Context) error { return e.StartContainer(ctx, "c") },
+		`stop container`:    func(ctx context.Context) error { return e.StopContainer(ctx, "c", time.Second) },
+		`restart container`: func(ctx context.Context) error { return e.RestartContainer(ctx, "c", time.Second) },
+		`kill container`:    func(ctx context.Context) error { return e.KillContainer(ctx, "c") },
+		`pause container`:   func(ctx context.Context) error { return e.PauseContainer(ctx, "c") },
+		`unpause container`: func(ctx context.Context) error { return e.UnpauseContainer(ctx, "c") },
+		`remove image`:      func(ctx context.Context) error { return e.RemoveImage(ctx, "i:1") },
+		`remove volume`:     func(ctx context.Context) error { return e.RemoveVolume(ctx, "v") },
 		"read events": func(ctx context.Context) error {
 			s, err := e.Events(ctx, dockerio.UnixTime(1))
 			if err == nil {
@@ -122,6 +129,12 @@ func calls(e dockerio.Engine) map[string]func(context.Context) error {
 			return err
 		},
 	}
+}
+
+// bodiless calls do not read the answer of one that succeeds.
+func bodiless(what string) bool {
+	verb, _, _ := strings.Cut(what, " ")
+	return slices.Contains([]string{"remove", "start", "stop", "restart", "kill", "pause", "unpause"}, verb)
 }
 
 func TestDial(t *testing.T) {
@@ -293,7 +306,7 @@ func TestErrors_Garbage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for what, call := range calls(dial(t, serve(t, handler))) {
-				if strings.HasPrefix(what, "remove") && !strings.Contains(name, ",") {
+				if bodiless(what) && !strings.Contains(name, ",") {
 					continue // the body of a success is not read
 				}
 				if what == "read events" && name == "nothing" {
@@ -317,7 +330,7 @@ func TestErrors_Garbage(t *testing.T) {
 	})
 	t.Run("objects without identity", func(t *testing.T) {
 		for what, call := range calls(dial(t, serve(t, answer(200, api, "{}")))) {
-			if strings.Contains(what, "volumes") || what == "remove container" || what == "remove volume" || what == "read events" {
+			if strings.Contains(what, "volumes") || bodiless(what) && what != "remove image" || what == "read events" {
 				continue
 			}
 			require.ErrorIs(t, call(t.Context()), messages.ErrTransient, what)
@@ -356,7 +369,7 @@ func TestErrors_Deadline(t *testing.T) {
 	for name, handler := range map[string]http.HandlerFunc{"hangs": hang, "hangs after the ping": pinged(hang), "hangs in the body": stalled} {
 		t.Run(name, func(t *testing.T) {
 			for what, call := range calls(dial(t, serve(t, handler))) {
-				if name == "hangs in the body" && strings.HasPrefix(what, "remove") {
+				if name == "hangs in the body" && bodiless(what) {
 					continue
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -472,6 +485,7 @@ func TestNames(t *testing.T) {
 	})))
 	for _, name := range []string{"", " ", "/", ".", "..", "../containers/c", "a/../../volumes/v", "a//b", "a/", " a", "a/./b"} {
 		require.ErrorIs(t, e.RemoveContainer(t.Context(), name), messages.ErrInvalid, name)
+		require.ErrorIs(t, e.StartContainer(t.Context(), name), messages.ErrInvalid, name)
 		require.ErrorIs(t, e.RemoveImage(t.Context(), name), messages.ErrInvalid, name)
 		require.ErrorIs(t, e.RemoveVolume(t.Context(), name), messages.ErrInvalid, name)
 		_, err := e.InspectContainer(t.Context(), name)
@@ -501,6 +515,22 @@ func TestRemove_Asks(t *testing.T) {
 	require.Equal(t, "/v1.41/images/i", <-asked, "never by force")
 	require.NoError(t, e.RemoveVolume(t.Context(), "v"))
 	require.Equal(t, "/v1.41/volumes/v", <-asked, "never by force")
+}
+
+func TestLifecycle_Asks(t *testing.T) {
+	asked := make(chan string, 10)
+	e := dial(t, serve(t, pinged(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.URL.RequestURI()
+		w.WriteHeader(http.StatusNoContent)
+	})))
+	require.NoError(t, e.StopContainer(t.Context(), "c", 1500*time.Millisecond))
+	require.Equal(t, "/v1.41/containers/c/stop?t=2", <-asked, "whole seconds, rounded up")
+	require.NoError(t, e.StopContainer(t.Context(), "c", 0))
+	require.Equal(t, "/v1.41/containers/c/stop?t=0", <-asked)
+	require.NoError(t, e.RestartContainer(t.Context(), "c", time.Minute))
+	require.Equal(t, "/v1.41/containers/c/restart?t=60", <-asked)
+	require.NoError(t, e.KillContainer(t.Context(), "c"))
+	require.Equal(t, "/v1.41/containers/c/kill?signal=KILL", <-asked)
 }
 
 // Ping has a connection of its own: that a call hangs, or that all do, does not hold it up.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/rdd-desktop/rdd/dockerio"
 	"github.com/rdd-desktop/rdd/messages"
@@ -75,6 +76,12 @@ var words = map[string][2]string{
 	OpListContainers:   {"list", "containers"},
 	OpInspectContainer: {"inspect", messages.KindContainer},
 	OpRemoveContainer:  {"remove", messages.KindContainer},
+	OpStartContainer:   {"start", messages.KindContainer},
+	OpStopContainer:    {"stop", messages.KindContainer},
+	OpRestartContainer: {"restart", messages.KindContainer},
+	OpKillContainer:    {"kill", messages.KindContainer},
+	OpPauseContainer:   {"pause", messages.KindContainer},
+	OpUnpauseContainer: {"unpause", messages.KindContainer},
 	OpListImages:       {"list", "images"},
 	OpInspectImage:     {"inspect", messages.KindImage},
 	OpRemoveImage:      {"remove", messages.KindImage},
@@ -230,6 +237,57 @@ func (c *client) RemoveContainer(ctx context.Context, id string) error {
 		return struct{}{}, e.removeContainer(id, true)
 	})
 	return err
+}
+
+// change is one call that changes a container.
+func (c *client) change(ctx context.Context, op, id string, f func(e *Engine, c *container) error) error {
+	_, err := do(ctx, c, op, id, true, func(e *Engine) (struct{}, error) {
+		found, err := e.findContainer(words[op][0], id)
+		if err != nil {
+			return struct{}{}, err
+		}
+		err = f(e, found)
+		var ours *messages.Error
+		if errors.As(err, &ours) {
+			named := *ours // people are told the name they used, and rdd its own
+			named.Name = id
+			err = &named
+		}
+		return struct{}{}, err
+	})
+	return err
+}
+
+func (c *client) StartContainer(ctx context.Context, id string) error {
+	return c.change(ctx, OpStartContainer, id, (*Engine).userStarts)
+}
+
+// StopContainer takes no time, whatever the grace: a fault can give it some.
+func (c *client) StopContainer(ctx context.Context, id string, _ time.Duration) error {
+	return c.change(ctx, OpStopContainer, id, (*Engine).userStops)
+}
+
+func (c *client) RestartContainer(ctx context.Context, id string, _ time.Duration) error {
+	return c.change(ctx, OpRestartContainer, id, (*Engine).userRestarts)
+}
+
+func (c *client) KillContainer(ctx context.Context, id string) error {
+	return c.change(ctx, OpKillContainer, id, func(e *Engine, c *container) error { return e.userSignals(c, id, sigKill) })
+}
+
+func (c *client) PauseContainer(ctx context.Context, id string) error {
+	return c.change(ctx, OpPauseContainer, id, (*Engine).userPauses)
+}
+
+func (c *client) UnpauseContainer(ctx context.Context, id string) error {
+	return c.change(ctx, OpUnpauseContainer, id, func(e *Engine, c *container) error {
+		if !c.paused {
+			// The HTTP API calls it an internal error; the port does not.
+			return conflict("unpause", c, "Container %s is not paused", c.id)
+		}
+		e.unpause(c)
+		return nil
+	})
 }
 
 func (c *client) ListImages(ctx context.Context) ([]dockerio.ImageRow, error) {

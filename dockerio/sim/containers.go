@@ -175,7 +175,7 @@ func (e *Engine) inspectContainer(c *container) dockerio.Container {
 		Labels: filledMap(c.labels), Mounts: c.portMounts(), Status: c.state(),
 		Running: c.running, Paused: c.paused, Restarting: c.restarting, OOMKilled: c.oom, Dead: c.dead,
 		Pid: c.pid, ExitCode: c.exitCode, Error: c.errorText, Health: c.healthStatus,
-		RestartCount: c.restarts, RestartPolicy: c.policy,
+		RestartCount: c.restarts, RestartPolicy: c.policy, StopTimeout: dockerio.DefaultGrace,
 		Created: dockerio.EngineTime(c.created), StartedAt: dockerio.EngineTime(c.started), FinishedAt: dockerio.EngineTime(c.finished),
 	}
 	for _, p := range c.published {

@@ -34,15 +34,17 @@ func (e *Engine) OOM(ref string) error {
 
 // Stop is docker stop. It does nothing to a stopped container.
 func (e *Engine) Stop(ref string) error {
-	return e.onContainer("stop", ref, func(c *container) error {
-		if !c.running {
-			return nil
-		}
-		c.stopping = true
-		e.stop(c)
-		e.autoRemove(c)
+	return e.onContainer("stop", ref, e.userStops)
+}
+
+func (e *Engine) userStops(c *container) error {
+	if !c.running {
 		return nil
-	})
+	}
+	c.stopping = true
+	e.stop(c)
+	e.autoRemove(c)
+	return nil
 }
 
 func (e *Engine) stop(c *container) {
@@ -79,27 +81,29 @@ func (e *Engine) Kill(ref string) error { return e.Signal(ref, sigKill) }
 
 // Signal is docker kill with a signal. The process ends if it is SIGKILL, or one that it asked for.
 func (e *Engine) Signal(ref string, signal int) error {
-	return e.onContainer("kill", ref, func(c *container) error {
-		code, heeded := c.program.Traps[signal]
-		if signal == sigKill {
-			code, heeded = 128+sigKill, true
-		}
-		ends := signal == sigKill || signal == c.stopSignal
-		switch {
-		case c.restarting && ends:
-			c.stopping = true
-			c.giveUp()
-			return nil
-		case !c.running || c.restarting:
-			return conflict("kill", c, "Cannot kill container: %s: Container %s is not running", ref, c.id)
-		}
-		c.stopping = c.stopping || ends
-		e.emitKill(c, signal)
-		if heeded {
-			e.end(c, code)
-		}
+	return e.onContainer("kill", ref, func(c *container) error { return e.userSignals(c, ref, signal) })
+}
+
+func (e *Engine) userSignals(c *container, ref string, signal int) error {
+	code, heeded := c.program.Traps[signal]
+	if signal == sigKill {
+		code, heeded = 128+sigKill, true
+	}
+	ends := signal == sigKill || signal == c.stopSignal
+	switch {
+	case c.restarting && ends:
+		c.stopping = true
+		c.giveUp()
 		return nil
-	})
+	case !c.running || c.restarting:
+		return conflict("kill", c, "Cannot kill container: %s: Container %s is not running", ref, c.id)
+	}
+	c.stopping = c.stopping || ends
+	e.emitKill(c, signal)
+	if heeded {
+		e.end(c, code)
+	}
+	return nil
 }
 
 func (e *Engine) emitKill(c *container, signal int) {
@@ -108,39 +112,43 @@ func (e *Engine) emitKill(c *container, signal int) {
 
 // Restart is docker restart; it starts a stopped container.
 func (e *Engine) Restart(ref string) error {
-	return e.onContainer("restart", ref, func(c *container) error {
-		if c.dead {
-			return conflict("restart", c, "container is marked for removal and cannot be started")
-		}
-		if c.running {
-			c.stopping = true
-			e.stop(c)
-		}
-		c.restarts, c.backoff, c.stopping = 0, 0, false
-		if err := e.start(c); err != nil {
-			return err
-		}
-		e.emitContainer(c, "restart", nil)
-		return nil
-	})
+	return e.onContainer("restart", ref, e.userRestarts)
+}
+
+func (e *Engine) userRestarts(c *container) error {
+	if c.dead {
+		return conflict("restart", c, "container is marked for removal and cannot be started")
+	}
+	if c.running {
+		c.stopping = true
+		e.stop(c)
+	}
+	c.restarts, c.backoff, c.stopping = 0, 0, false
+	if err := e.start(c); err != nil {
+		return err
+	}
+	e.emitContainer(c, "restart", nil)
+	return nil
 }
 
 // Pause is docker pause.
 func (e *Engine) Pause(ref string) error {
-	return e.onContainer("pause", ref, func(c *container) error {
-		if err := alive("pause", c); err != nil {
-			return err
-		}
-		if c.paused {
-			return conflict("pause", c, "Container %s is already paused", c.id)
-		}
-		c.paused = true
-		if c.health {
-			c.healthStatus = "unhealthy"
-		}
-		e.emitContainer(c, "pause", nil)
-		return nil
-	})
+	return e.onContainer("pause", ref, e.userPauses)
+}
+
+func (e *Engine) userPauses(c *container) error {
+	if err := alive("pause", c); err != nil {
+		return err
+	}
+	if c.paused {
+		return conflict("pause", c, "Container %s is already paused", c.id)
+	}
+	c.paused = true
+	if c.health {
+		c.healthStatus = "unhealthy"
+	}
+	e.emitContainer(c, "pause", nil)
+	return nil
 }
 
 // Unpause is docker unpause. Docker calls it an internal error when the container is not paused.

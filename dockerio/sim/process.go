@@ -21,22 +21,24 @@ func (e *Engine) Run(options ContainerOptions) (id string, err error) {
 
 // Start is docker start. It does nothing to a running container.
 func (e *Engine) Start(ref string) error {
-	return e.onContainer("start", ref, func(c *container) error {
-		switch {
-		case c.paused:
-			return conflict("start", c, "cannot start a paused container, try unpause instead")
-		case c.dead:
-			return conflict("start", c, "container is marked for removal and cannot be started")
-		case c.running:
-			return nil
-		}
-		c.restarts, c.backoff, c.stopping = 0, 0, false
-		if err := e.start(c); err != nil {
-			e.autoRemove(c)
-			return err
-		}
+	return e.onContainer("start", ref, e.userStarts)
+}
+
+func (e *Engine) userStarts(c *container) error {
+	switch {
+	case c.paused:
+		return conflict("start", c, "cannot start a paused container, try unpause instead")
+	case c.dead:
+		return conflict("start", c, "container is marked for removal and cannot be started")
+	case c.running:
 		return nil
-	})
+	}
+	c.restarts, c.backoff, c.stopping = 0, 0, false
+	if err := e.start(c); err != nil {
+		e.autoRemove(c)
+		return err
+	}
+	return nil
 }
 
 // start starts the process.

@@ -109,6 +109,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 	}{
 		{"System", systemCases},
 		{"Containers", containerCases},
+		{"Lifecycle", lifecycleCases},
 		{"Images", imageCases},
 		{"Volumes", volumeCases},
 		{"Events", eventCases},

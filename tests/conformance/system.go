@@ -48,6 +48,9 @@ var systemCases = []testCase{
 		_, err := b.Engine.InspectContainer(t.Context(), id)
 		requireError(t, err, messages.ErrNotFound, messages.KindContainer, id)
 		requireError(t, b.Engine.RemoveContainer(t.Context(), id), messages.ErrNotFound, messages.KindContainer, id)
+		for _, v := range verbs {
+			requireError(t, v.call(b.Engine, t.Context(), id), messages.ErrNotFound, messages.KindContainer, id)
+		}
 		for _, ref := range []string{"nowhere:latest", "sha256:" + id, "registry.example:5000/a/b:c"} {
 			_, err = b.Engine.InspectImage(t.Context(), ref)
 			requireError(t, err, messages.ErrNotFound, messages.KindImage, ref)
@@ -62,6 +65,9 @@ var systemCases = []testCase{
 		_, err := b.Engine.InspectContainer(t.Context(), "")
 		require.ErrorIs(t, err, messages.ErrPermanent)
 		require.ErrorIs(t, b.Engine.RemoveContainer(t.Context(), ""), messages.ErrPermanent)
+		for _, v := range verbs {
+			require.ErrorIs(t, v.call(b.Engine, t.Context(), ""), messages.ErrPermanent, v.name)
+		}
 		_, err = b.Engine.InspectImage(t.Context(), "")
 		require.ErrorIs(t, err, messages.ErrPermanent)
 		require.ErrorIs(t, b.Engine.RemoveImage(t.Context(), ""), messages.ErrPermanent)
