@@ -65,6 +65,8 @@ type Call struct {
 	Changes bool
 	// Deadline of the call; 0 = Deadline.
 	Deadline time.Duration
+	// Epoch, when not 0, is the only session in which the call may be made: in another one the same name may be another object.
+	Epoch uint64
 	// Do makes the call. Nil: it only waits for its turn, with Changes until no call of before is under way.
 	Do func(ctx context.Context, e dockerio.Engine) (any, error)
 	// Done gets the outcome, once, on a goroutine of the scheduler: it may only send a message.
@@ -111,14 +113,16 @@ type Scheduler struct {
 	changing map[Key]bool
 	changes  int
 	long     int
-	overdue  int
-	picks    int
-	slowIDs  map[Key]bool
+	// moved is closed and replaced when a call that changes something has ended, or the session has.
+	moved   chan struct{}
+	overdue int
+	picks   int
+	slowIDs map[Key]bool
 }
 
 // New makes a scheduler without an engine; hooks may be nil.
 func New(hooks *kit.Hooks) *Scheduler {
-	return &Scheduler{hooks: hooks, free: readers, changing: map[Key]bool{}, slowIDs: map[Key]bool{}}
+	return &Scheduler{hooks: hooks, free: readers, changing: map[Key]bool{}, moved: make(chan struct{}), slowIDs: map[Key]bool{}}
 }
 
 // Open makes the scheduler use engine: reads end with the session's context.
@@ -145,10 +149,34 @@ func (s *Scheduler) Close(epoch uint64) {
 	}
 	waiting = append(append(waiting, s.slowQ...), s.changeQ...)
 	s.slowQ, s.changeQ = nil, nil
+	s.move()
 	s.mu.Unlock()
 	for _, e := range waiting {
 		e.Done(Outcome{Err: unreachable(e.Call), Epoch: epoch})
 	}
+}
+
+// Quiet waits until no call can start any more and none that changes something is running, or ctx ends.
+func (s *Scheduler) Quiet(ctx context.Context) {
+	for {
+		s.mu.Lock()
+		quiet, moved := s.engine == nil && len(s.changing) == 0, s.moved
+		s.mu.Unlock()
+		if quiet {
+			return
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// move wakes who waits for quiet; s.mu is held.
+func (s *Scheduler) move() {
+	close(s.moved)
+	s.moved = make(chan struct{})
 }
 
 // ErrNoSession is in the chain of the error of a call that was never made.
@@ -158,10 +186,10 @@ func unreachable(c Call) error {
 	return messages.WrapError(messages.CodeEngineUnreachable, c.Name, c.Key.Kind, c.Key.ID, ErrNoSession)
 }
 
-// Submit queues a call. Without a session it fails at once.
+// Submit queues a call. Without a session, or the session it is for, it fails at once.
 func (s *Scheduler) Submit(c Call) {
 	s.mu.Lock()
-	if s.engine == nil {
+	if s.engine == nil || c.Epoch != 0 && c.Epoch != s.epoch {
 		s.mu.Unlock()
 		c.Done(Outcome{Err: unreachable(c)})
 		return
@@ -317,6 +345,7 @@ func (s *Scheduler) finish(e *entry, out Outcome) {
 			e.released = true
 			s.changes--
 		}
+		s.move()
 	case e.slow:
 		s.slowBusy = false
 	case e.released:

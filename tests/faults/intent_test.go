@@ -421,7 +421,7 @@ func TestVirtual_ActionsSuperseded(t *testing.T) {
 		second, err := h.act(id, messages.ActionPause)
 		require.NoError(t, err)
 		require.NotEqual(t, first.Status.LastAction.ID, second.Status.LastAction.ID)
-		require.Contains(t, h.superseded(), first.Status.LastAction.ID)
+		require.Contains(t, h.supersededWords(), first.Status.LastAction.ID)
 		h.world.Up()
 		pass(2 * time.Second)
 		require.Equal(t, messages.ContainerPaused, h.status(id))
@@ -435,7 +435,7 @@ func TestVirtual_ActionsSuperseded(t *testing.T) {
 		require.NoError(t, h.delete("container", id))
 		pass(time.Second)
 		require.Equal(t, messages.ActionSuperseded, h.container(id).Status.LastAction.State)
-		require.Contains(t, h.superseded(), third.Status.LastAction.ID)
+		require.Contains(t, h.supersededWords(), third.Status.LastAction.ID)
 		h.world.Up()
 		pass(2 * time.Second)
 		require.Nil(t, h.get("container", id))
@@ -443,8 +443,8 @@ func TestVirtual_ActionsSuperseded(t *testing.T) {
 	})
 }
 
-// superseded are the messages of all events of that type.
-func (h *house) superseded() string {
+// supersededWords are the messages of all events of that type.
+func (h *house) supersededWords() string {
 	r, err := h.client.Events(h.Context(), messages.EventsRequest{})
 	require.NoError(h, err)
 	var all []string
@@ -551,7 +551,7 @@ func TestVirtual_ASweepEndsIntents(t *testing.T) {
 		h.set("running=false")
 		pass(time.Minute)
 		require.Empty(t, h.list("container"))
-		said := h.superseded()
+		said := h.supersededWords()
 		require.Contains(t, said, fmt.Sprintf("spec.state=running of container %q: Superseded/MirrorReset", one))
 		require.Contains(t, said, fmt.Sprintf("of container %q: Superseded/MirrorReset", two))
 		require.NotContains(t, said, three, "that one was applied")
