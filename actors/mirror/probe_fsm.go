@@ -175,3 +175,6 @@ func (p probe) open() bool { return p.Live && (p.Asking || p.Dirty) }
 func (p probe) known() bool {
 	return p.Waiting || p.Exist != unseen && !p.Asking && !p.Dirty
 }
+
+// doubtful: a destroy was seen, and not yet what the name stands for since.
+func (p probe) doubtful() bool { return p.Destroyed || p.AskedDestroyed }

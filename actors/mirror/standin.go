@@ -32,13 +32,10 @@ func (f *family) putFor(c *kit.Context, owner string, obj messages.Object) {
 	f.write(c, owner, token, store.Put{Token: token, Object: obj, Owner: owner})
 }
 
-// removeAll removes the resources of an owner in its stead.
-func (f *family) removeAll(c *kit.Context, owner, reason string) {
-	for _, it := range f.d.Table.Load().OwnedBy(f.ops.kind.Name, owner) {
-		token := c.Token()
-		key := store.Key{Kind: f.ops.kind.Name, Name: it.Object.GetName()}
-		f.write(c, owner, token, store.Remove{Token: token, Key: key, Reason: reason})
-	}
+// removeFor removes a resource in the stead of its owner.
+func (f *family) removeFor(c *kit.Context, owner, name, reason string) {
+	token := c.Token()
+	f.write(c, owner, token, store.Remove{Token: token, Key: store.Key{Kind: f.ops.kind.Name, Name: name}, Reason: reason})
 }
 
 // ownerIsBack: from now on it writes itself, and begins with what the store has.
@@ -52,6 +49,7 @@ func (f *family) standInReceive(c *kit.Context, msg any) bool {
 	case store.PutDone:
 		if m.Err == nil { // else writtenOverdue sends it again
 			delete(f.writes, m.Token)
+			f.checkSwept(c)
 		}
 	case store.RemoveDone:
 		delete(f.writes, m.Token)
