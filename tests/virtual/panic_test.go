@@ -179,7 +179,11 @@ func (r *run) take(i int) (over bool) {
 			}
 			return hit != ""
 		}
-		r.pass(20 * time.Millisecond)
+		if err != nil {
+			r.pass(50 * time.Millisecond)
+		} else {
+			r.pass(250 * time.Millisecond)
+		}
 	}
 }
 
