@@ -71,12 +71,16 @@ func (p phase) String() string { return phaseNames[p] }
 //	syncing                vm elsewhere           connecting             sayLost, stopSession, startSession
 //	syncing                vm crashed             idle                   sayLost, stopSession
 //	syncing                vm stopped             idle                   sayLost, stopSession
+//	syncing                subscribed to A        syncing                announce
+//	syncing                subscribed to B        sweeping               storeSweep
 //	syncing                session lost           connecting             sayLost
 //	live                   running=false          idle                   sayLost, stopSession
 //	live                   containerd             sweeping               sayLost, stopSession, storeSweep
 //	live                   vm elsewhere           connecting             sayLost, stopSession, startSession
 //	live                   vm crashed             idle                   sayLost, stopSession
 //	live                   vm stopped             idle                   sayLost, stopSession
+//	live                   subscribed to A        syncing                announce
+//	live                   subscribed to B        sweeping               storeSweep
 //	live                   session lost           connecting             sayLost
 //	lost                   running=true           connecting
 //	lost                   running=false          idle                   stopSession
@@ -199,6 +203,10 @@ func (s state) apply(e event) (state, []effect) {
 	case subscribed:
 		up := e.Up
 		s.Up, s.Failure, s.Refused = &up, "", 0
+		if s.Phase == syncing || s.Phase == live {
+			// The loss of the session before was heard of before its beginning: everybody has the wrong epoch.
+			s.WasLive, s.Phase, s.Done = s.WasLive || s.Phase == live, connecting, nil
+		}
 	case sessionLost:
 		s.WasLive = s.WasLive || s.Phase == live
 		s.Up, s.Failure, s.Done = nil, e.Why, nil

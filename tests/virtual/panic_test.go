@@ -301,7 +301,8 @@ func (r *run) canary(st *step) {
 			return
 		}
 		if time.Since(since) > mended {
-			r.fatal("after it was mended: %v", err)
+			r.newEvents()
+			r.fatal("after it was mended: %v\n\nwhat the house said last:\n%s", err, r.lastWords(60))
 		}
 	}
 }
