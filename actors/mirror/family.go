@@ -39,8 +39,8 @@ var objectSpec = &kit.ChildSpec{
 //
 //	address   rdd/containers, rdd/images, rdd/volumes
 //	parent    root
-//	messages  Session, Dirty, AuditDue, Unreachable, Sweep from the watcher; Write, Act, Delete from clients; taken, passed, healed, finished
-//	          from its objects
+//	messages  Session, Dirty, AuditDue, Unreachable, Sweep from the watcher; Write, Act, Delete from clients; taken, passed, healed, held,
+//	          finished from its objects; acknowledgements of what it writes in an owner's stead
 //	restart   its objects are stopped with it; it spawns an owner for every resource in the store, and lists
 type family struct {
 	d   *Deps
@@ -75,7 +75,8 @@ type family struct {
 	// sweeps tells the deadline of this sweep from those before.
 	sweeps int
 	// told is the Progress told last.
-	told   Progress
+	told Progress
+	// writes are those made in the stead of an owner that the store has not taken yet.
 	writes standIn
 	// extra is what only one kind does.
 	extra extra

@@ -120,7 +120,7 @@ func (f *family) quarantinedNews(c *kit.Context, id string, k *kid) {
 	f.d.Calls.Submit(calls.Call{
 		Key: calls.Key{Kind: ops.kind.Name, ID: id}, Lane: calls.Retry, Name: "inspect", Actor: c.Path(),
 		Do:   func(ctx context.Context, e dockerio.Engine) (any, error) { return ops.inspect(ctx, e, id) },
-		Done: func(out calls.Outcome) { deliver(quarantineChecked{id: id, out: out}) },
+		Done: func(out calls.Outcome) { deliverOutcome(deliver, out, quarantineChecked{id: id, out: out}) },
 	})
 }
 

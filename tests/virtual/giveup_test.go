@@ -237,3 +237,32 @@ func Test_F51_TheAppHearsAtOnceThatItsWatcherHasFailed(t *testing.T) {
 		}
 	})
 }
+
+// What a call has done in the engine before it panicked is seen; made again, it finds nothing left to do.
+func Test_F52_APanicAfterTheEngineHasDoneItIsMended(t *testing.T) {
+	for _, c := range []struct{ kind, name, op string }{
+		{messages.KindContainer, "web", sim.OpRemoveContainer},
+		{messages.KindVolume, "spare", sim.OpRemoveVolume},
+		{messages.KindImage, "spare:latest", sim.OpRemoveImage},
+	} {
+		t.Run(c.kind, func(t *testing.T) {
+			livingHouse(t, func(t *testing.T, h *house) {
+				_, err := h.world.VolumeCreate(volume("spare"))
+				require.NoError(t, err)
+				_, err = h.world.Import("spare:latest", "spare")
+				require.NoError(t, err)
+				h.converge(mended, true)
+				before := len(h.list(c.kind))
+				h.port.set(func() { h.port.panicAfter = c.op })
+				if err := h.delete(c.kind, c.name); err != nil {
+					require.ErrorContains(t, err, "no answer", "who asked may have lost the answer with the panic, but not the deletion")
+				}
+				h.pass(mended)
+				require.Len(t, h.list(c.kind), before-1)
+				h.converge(mended, true)
+				failed := h.counted()[messages.EventActorFailed]
+				require.Len(t, failed, 1)
+			})
+		})
+	}
+}

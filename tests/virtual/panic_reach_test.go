@@ -84,8 +84,8 @@ func readActors(t *testing.T) code {
 
 func (c *code) read(pkg string, f *ast.FuncDecl) {
 	who := pkg + "." + strings.TrimPrefix(typeName("", f.Recv.List[0].Type), "*")
-	if f.Name.Name == "Receive" {
-		c.messages[who] = cmpOr(c.messages[who])
+	if f.Name.Name == "Receive" && c.messages[who] == nil {
+		c.messages[who] = map[string]bool{} // accepts nothing, perhaps
 	}
 	ast.Inspect(f.Body, func(n ast.Node) bool {
 		switch n := n.(type) {
@@ -122,13 +122,6 @@ func (c *code) effect(who string, e ast.Expr) {
 		name, _ := strconv.Unquote(lit.Value) // the parser has read it
 		note(c.effects, who, "#"+name)
 	}
-}
-
-func cmpOr(m map[string]bool) map[string]bool {
-	if m == nil {
-		m = map[string]bool{}
-	}
-	return m
 }
 
 // switchedOn is the variable whose type is asked for.

@@ -46,7 +46,7 @@ func onPurpose() error {
 
 // scenarios are the stories. What begins a later one as the first was told there.
 func scenarios() []*scenario {
-	out := []*scenario{containers(), images(), volumes(), deletions(), engines(), machines(), audits(), again()}
+	out := []*scenario{containers(), images(), volumes(), deletions(), streams(), engines(), machines(), audits(), again()}
 	for _, q := range quarantinedKinds {
 		out = append(out, quarantines(q))
 	}
@@ -162,22 +162,29 @@ func deletions() *scenario {
 	}}
 }
 
-// engines come and go.
-func engines() *scenario {
-	return &scenario{title: "engines", steps: []step{
+// streams end, and a session takes over.
+func streams() *scenario {
+	return &scenario{title: "streams", steps: []step{
 		start, web,
 		{name: "the stream ends", do: func(r *run) {
 			r.uids.blind()
 			r.world.Faults().CutStreams()
 			r.did(r.world.Pause("web"))
 		}, loses: true},
+	}}
+}
+
+// engines come and go.
+func engines() *scenario {
+	return &scenario{title: "engines", steps: []step{
+		start, web,
 		{name: "heartbeats", do: func(*run) {}, lasts: 11 * time.Second},
 		{name: "away", do: func(r *run) {
 			r.world.Down()
 			r.pass(31 * time.Second)
 		}, right: unreachable, loses: true},
 		{name: "back", do: func(r *run) {
-			r.did(r.world.Unpause("web"))
+			r.did(r.world.Pause("web"))
 			r.world.Up()
 			r.pass(time.Second)
 		}, loses: true},

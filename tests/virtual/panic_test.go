@@ -179,7 +179,11 @@ func (r *run) take(i int) (over bool) {
 			}
 			return hit != ""
 		}
-		r.pass(20 * time.Millisecond)
+		if err != nil {
+			r.pass(50 * time.Millisecond)
+		} else {
+			r.pass(250 * time.Millisecond)
+		}
 	}
 }
 
@@ -297,7 +301,8 @@ func (r *run) canary(st *step) {
 			return
 		}
 		if time.Since(since) > mended {
-			r.fatal("after it was mended: %v", err)
+			r.newEvents()
+			r.fatal("after it was mended: %v\n\nwhat the house said last:\n%s", err, r.lastWords(60))
 		}
 	}
 }

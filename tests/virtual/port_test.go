@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rdd-desktop/rdd/dockerio"
+	"github.com/rdd-desktop/rdd/dockerio/sim"
 	"github.com/rdd-desktop/rdd/messages"
 )
 
@@ -17,6 +18,9 @@ type port struct {
 	mu sync.Mutex
 	// late is how long after a subscription its first event is read.
 	late time.Duration
+
+	// panicAfter is a call that is made, and panics before its answer comes, once.
+	panicAfter string
 
 	// hostClock: the watcher subscribes from the host's clock on, not from the engine's.
 	hostClock bool
@@ -103,6 +107,37 @@ func (e *engine) ListImages(ctx context.Context) ([]dockerio.ImageRow, error) {
 
 func (e *engine) ListVolumes(ctx context.Context) ([]dockerio.Volume, error) {
 	return listed(e, &e.port.known.volumes, func() ([]dockerio.Volume, error) { return e.Engine.ListVolumes(ctx) })
+}
+
+// answered is where the answer to a call that changes something comes back.
+func (p *port) answered(op string) {
+	p.mu.Lock()
+	hit := p.panicAfter == op
+	if hit {
+		p.panicAfter = ""
+	}
+	p.mu.Unlock()
+	if hit {
+		panic("injected: the answer of " + op)
+	}
+}
+
+func (e *engine) RemoveContainer(ctx context.Context, id string) error {
+	err := e.Engine.RemoveContainer(ctx, id)
+	e.port.answered(sim.OpRemoveContainer)
+	return err
+}
+
+func (e *engine) RemoveImage(ctx context.Context, ref string) error {
+	err := e.Engine.RemoveImage(ctx, ref)
+	e.port.answered(sim.OpRemoveImage)
+	return err
+}
+
+func (e *engine) RemoveVolume(ctx context.Context, name string) error {
+	err := e.Engine.RemoveVolume(ctx, name)
+	e.port.answered(sim.OpRemoveVolume)
+	return err
 }
 
 type stream struct {
