@@ -227,21 +227,34 @@ func Test_F48_FuzzedJSONFailsNoActor(t *testing.T) {
 				require.NoError(t, world.Unpause("first"))
 				h.eventually("it lies", func() bool { return l.told() > before+10 })
 				l.set(0)
-				var differs error
-				require.Eventually(t, func() bool { differs = h.differs(); return differs == nil }, 3*patience, 10*time.Millisecond,
-					"%v", &differs)
+				h.becomesTheEngine()
 			}
 			h.requireUnharmed(r)
 		})
 	}
 }
 
-// requireUnharmed: nobody failed, nobody was restarted.
+// becomesTheEngine waits until the mirror is the engine.
+func (h *house) becomesTheEngine() {
+	h.Helper()
+	var differs error
+	for end := time.Now().Add(3 * patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if differs = h.differs(); differs == nil {
+			return
+		}
+	}
+	require.NoError(h, differs)
+}
+
+// requireUnharmed: nobody failed, and none but the session, whose end each lost stream is, began anew.
 func (h *house) requireUnharmed(r *supervisor.Rdd) {
 	h.Helper()
 	events, err := h.client.Events(h.Context(), messages.EventsRequest{})
 	require.NoError(h, err)
 	for _, e := range events.Events {
+		if e.Type == messages.EventActorRestarted && e.Actor == "rdd/engine/session" && e.Stack == "" {
+			continue
+		}
 		require.NotContains(h, []string{messages.EventActorFailed, messages.EventActorRestarted, messages.EventEscalated, messages.EventGaveUp,
 			messages.EventQuarantined}, e.Type, "%s: %s\n%s", e.Actor, e.Message, e.Stack)
 	}
@@ -313,10 +326,10 @@ func Test_F48_OneUnreadableAnswerCostsOneRetry(t *testing.T) {
 				h.run("web")
 				h.set("running=true", "virtualMachine.driver=external")
 				h.settled()
-				h.eventually("mirrored", func() bool { return h.differs() == nil })
+				h.becomesTheEngine()
 				world.Faults().CorruptStreams(how)
 				h.run("later")
-				h.eventually("mirrored again", func() bool { return h.differs() == nil })
+				h.becomesTheEngine()
 				h.requireUnharmed(r)
 			})
 		}
