@@ -40,6 +40,8 @@ type liar struct {
 	random *rand.Rand
 	share  float64
 	lies   int
+	// instead, if set, is what the answer to a path is made to say.
+	instead func(path string, answer any)
 }
 
 func (l *liar) Endpoint(context.Context, vmdriver.Spec) (messages.Endpoint, error) {
@@ -50,6 +52,12 @@ func (l *liar) set(share float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.share = share
+}
+
+func (l *liar) say(instead func(path string, answer any)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.instead = instead
 }
 
 func (l *liar) told() int {
@@ -87,6 +95,22 @@ func newLiar(t *testing.T, world *sim.Engine, seed uint64) *liar {
 	return l
 }
 
+// start runs rdd on what the liar says.
+func (l *liar) start(t *testing.T) (*house, *supervisor.Rdd) {
+	t.Helper()
+	r, err := supervisor.Start(t.Context(), supervisor.Config{
+		Drivers:   map[string]vmdriver.Driver{messages.DriverExternal: l},
+		Intervals: supervisor.Intervals{Audit: 100 * time.Millisecond, Heartbeat: 100 * time.Millisecond},
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		require.NoError(t, r.Stop(ctx))
+	})
+	return &house{T: t, world: l.world, client: r.Client()}, r
+}
+
 func (l *liar) modify(r *http.Response) error {
 	if strings.HasSuffix(r.Request.URL.Path, "/events") {
 		r.Body = &lines{from: bufio.NewReader(r.Body), Closer: r.Body, change: l.change}
@@ -96,11 +120,23 @@ func (l *liar) modify(r *http.Response) error {
 	if err != nil {
 		return err
 	}
-	text = l.change(text)
+	text = l.change(l.reworded(r.Request.URL.Path, text))
 	r.Body = io.NopCloser(bytes.NewReader(text))
 	r.ContentLength = int64(len(text))
 	r.Header.Set("Content-Length", fmt.Sprint(len(text)))
 	return nil
+}
+
+func (l *liar) reworded(path string, text []byte) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var v any
+	if l.instead == nil || json.Unmarshal(text, &v) != nil {
+		return text
+	}
+	l.instead(path, v)
+	out, _ := json.Marshal(v)
+	return out
 }
 
 // lines changes a stream line by line.
@@ -195,24 +231,14 @@ func (l *liar) another(v any) any {
 // Whatever the engine's JSON says, the house stands: no actor fails, none is given up; and soon after the engine speaks sense
 // again the mirror is the engine.
 func Test_F48_FuzzedJSONFailsNoActor(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			world := sim.New(sim.Options{})
 			t.Cleanup(world.Close)
 			_, err := world.Import("busybox:latest", "")
 			require.NoError(t, err)
 			l := newLiar(t, world, seed)
-			r, err := supervisor.Start(t.Context(), supervisor.Config{
-				Drivers:   map[string]vmdriver.Driver{messages.DriverExternal: l},
-				Intervals: supervisor.Intervals{Audit: 100 * time.Millisecond, Heartbeat: 100 * time.Millisecond},
-			})
-			require.NoError(t, err)
-			t.Cleanup(func() {
-				ctx, cancel := context.WithTimeout(context.Background(), patience)
-				defer cancel()
-				require.NoError(t, r.Stop(ctx))
-			})
-			h := &house{T: t, world: world, client: r.Client()}
+			h, r := l.start(t)
 			h.run("first")
 			h.set("running=true", "virtualMachine.driver=external")
 			h.settled()
@@ -301,6 +327,46 @@ func (h *house) differs() error {
 		return fmt.Errorf("not mirrored: %v", want)
 	}
 	return nil
+}
+
+// An identity that the engine cannot have, or that nobody could ask for, leaves no ghost.
+func Test_F48_AnImpossibleIdentityLeavesNoGhost(t *testing.T) {
+	world := sim.New(sim.Options{})
+	t.Cleanup(world.Close)
+	_, err := world.Import("busybox:latest", "")
+	require.NoError(t, err)
+	_, err = world.VolumeCreate(sim.VolumeOptions{Name: "data"})
+	require.NoError(t, err)
+	l := newLiar(t, world, 1)
+	h, r := l.start(t)
+	h.run("web")
+	h.set("running=true", "virtualMachine.driver=external")
+	h.becomesTheEngine()
+	first := func(v any) map[string]any { return v.([]any)[0].(map[string]any) }
+	for _, id := range []string{"9999-99-99T99:99:99Z", "../x", "a/b", " ", "/", "\x00", "sha256:", strings.Repeat("x", 10_000), strings.Repeat("Z", 64), strings.Repeat("0", 64)} {
+		told := map[string]int{}
+		l.say(func(path string, v any) {
+			switch _, list, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/"); list {
+			case "containers/json":
+				first(v)["Id"] = id
+			case "images/json":
+				first(v)["Id"] = id
+			case "volumes":
+				first(v.(map[string]any)["Volumes"])["Name"] = id
+			default:
+				return
+			}
+			told[path]++
+		})
+		h.eventually("it is told, and told again", func() bool {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return len(told) == 3 && min(told["/v1.41/containers/json"], told["/v1.41/images/json"], told["/v1.41/volumes"]) >= 3
+		})
+		l.say(nil)
+		h.becomesTheEngine()
+	}
+	h.requireUnharmed(r)
 }
 
 // One answer that cannot be read costs its own call a retry, and nothing else.
