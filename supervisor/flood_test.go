@@ -200,6 +200,11 @@ func Test_F45_APeerThatNeverReadsIsDropped(t *testing.T) {
 		return err == nil && len(l.Items) == 11
 	}, patience, 10*time.Millisecond)
 	goroutines, files := runtime.NumGoroutine(), openFiles()
+	const limit = maxUnread / 8
+	out := f.rdd.edge.out
+	out.mu.Lock()
+	out.limit = limit
+	out.mu.Unlock()
 
 	l, err := net.Listen("tcp", loopback+":0")
 	require.NoError(t, err)
@@ -216,14 +221,14 @@ func Test_F45_APeerThatNeverReadsIsDropped(t *testing.T) {
 	<-peer.greeted // the daemon has found it
 	most := 0
 	for err = nil; err == nil; err = s.Send(list) {
-		most = max(most, f.rdd.edge.out.waiting()[address])
+		most = max(most, out.waiting()[address])
 	}
 	require.ErrorIs(t, err, io.EOF)
 	ends(t, "deaf", s, codes.PermissionDenied)
-	require.LessOrEqual(t, most, maxUnread+2*messages.MaxFrameBytes)
+	require.LessOrEqual(t, most, limit+2*messages.MaxFrameBytes)
 	f.unharmed("a deaf peer")
 	flat(t, goroutines+3, files+3) // its own server
-	require.Eventually(t, func() bool { return len(f.rdd.edge.out.waiting()) == 0 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(out.waiting()) == 0 }, patience, 10*time.Millisecond)
 	f.mirrors()
 }
 

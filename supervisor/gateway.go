@@ -17,10 +17,10 @@ import (
 
 // Bounds of the gateway.
 const (
-	// maxCalls is the most requests worked on at once, maxCallsOfOne those of one peer, maxQueue how many more may wait for
-	// their turn.
+	// maxCalls is the most requests worked on at once, maxCallsOfOne those of one peer (more of them slow down all others),
+	// maxQueue how many more may wait for their turn.
 	maxCalls      = 64
-	maxCallsOfOne = 48
+	maxCallsOfOne = 16
 	maxQueue      = 1024
 	// maxPulls is the most pulls held at once. They wait for news, mostly, and so do not count as calls.
 	maxPulls = 1024

@@ -16,19 +16,20 @@ const maxUnread = 64 << 20
 // and a peer that asks without reading would fill them. It also ends a send that such a peer holds up: nothing else would.
 type outbox struct {
 	mu      sync.Mutex
+	limit   int // maxUnread, but in tests
 	unread  map[string]int
 	streams map[string]map[*outStream]struct{}
 }
 
 func newOutbox() *outbox {
-	return &outbox{unread: map[string]int{}, streams: map[string]map[*outStream]struct{}{}}
+	return &outbox{limit: maxUnread, unread: map[string]int{}, streams: map[string]map[*outStream]struct{}{}}
 }
 
 // take counts an answer, unless too much waits for that peer already: then it is not to be sent.
 func (o *outbox) take(address string, m proto.Message) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.unread[address] >= maxUnread {
+	if o.unread[address] >= o.limit {
 		return false
 	}
 	o.unread[address] += proto.Size(m)
@@ -39,7 +40,7 @@ func (o *outbox) take(address string, m proto.Message) bool {
 func (o *outbox) reads(address string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.unread[address] < maxUnread
+	return o.unread[address] < o.limit
 }
 
 // left takes back what was sent.

@@ -80,6 +80,9 @@ func listContainers(ctx context.Context, e dockerio.Engine) ([]row, error) {
 	}
 	out := make([]row, 0, len(list))
 	for _, r := range list {
+		if !isContainerID(r.ID) { // it could never be asked for, and so never go
+			return nil, messages.NewError(messages.CodeUnavailable, "list", messages.KindContainer, fmt.Sprintf("%.100s", r.ID), "this is no id of a container")
+		}
 		out = append(out, row{ID: r.ID, Data: r})
 	}
 	return out, nil

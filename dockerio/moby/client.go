@@ -245,10 +245,15 @@ func (e *engine) Close() error {
 
 // checkName refuses what would lead a call to another object than the one it names: names become part of a path.
 func (w what) checkName() error {
-	if w.name == "" || strings.TrimSpace(w.name) != w.name || path.Clean("/"+w.name) != "/"+w.name {
+	if !canBeAsked(w.name) {
 		return messages.NewError(messages.CodeInvalid, w.verb, w.kind, w.name, "this is no name")
 	}
 	return nil
+}
+
+// canBeAsked: a call can name that object. What a list tells of any other could never be inspected, and so never be found gone.
+func canBeAsked(name string) bool {
+	return name != "" && strings.TrimSpace(name) == name && path.Clean("/"+name) == "/"+name
 }
 
 // notEmpty gives nil for an empty map: the engine writes null or {} as it likes.

@@ -29,7 +29,7 @@ func (e *engine) ListContainers(ctx context.Context) ([]dockerio.ContainerRow, e
 	}
 	rows := make([]dockerio.ContainerRow, 0, len(r.Items))
 	for _, c := range r.Items {
-		if c.ID == "" {
+		if !canBeAsked(c.ID) {
 			return nil, w.unreadable("a container without an id")
 		}
 		rows = append(rows, containerRow(c))

@@ -22,7 +22,7 @@ func (e *engine) ListImages(ctx context.Context) ([]dockerio.ImageRow, error) {
 	}
 	rows := make([]dockerio.ImageRow, 0, len(r.Items))
 	for _, i := range r.Items {
-		if i.ID == "" {
+		if !canBeAsked(i.ID) {
 			return nil, w.unreadable("an image without an id")
 		}
 		rows = append(rows, dockerio.ImageRow{

@@ -24,6 +24,9 @@ func (e *engine) ListVolumes(ctx context.Context) ([]dockerio.Volume, error) {
 		if v.Name == "" {
 			return nil, w.unreadable("a volume without a name")
 		}
+		if !canBeAsked(v.Name) {
+			continue // drivers name volumes as they like: one that is out of reach hides no other
+		}
 		rows = append(rows, volumeOf(v))
 	}
 	return rows, nil
