@@ -220,7 +220,7 @@ func (o *owner) removeDone(c *kit.Context, m removeOutcome) {
 // finishRemoval: the engine's object is gone by our doing or by itself; so goes the record, and the resource unless somebody else
 // holds it.
 func (o *owner) finishRemoval(c *kit.Context, t *target) {
-	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
+	o.dropRecord(c, t)
 	o.unwatch(c, t)
 	if obj := t.current(); obj != nil && len(withFinalizer(obj.GetFinalizers(), false)) > 0 {
 		obj.SetConditions(messages.RemoveCondition(obj.Conditions(), messages.ConditionDeletionBlocked))
@@ -230,6 +230,11 @@ func (o *owner) finishRemoval(c *kit.Context, t *target) {
 		return
 	}
 	o.forget(c, t, "")
+}
+
+// dropRecord ends an accepted deletion in the journal.
+func (o *owner) dropRecord(c *kit.Context, t *target) {
+	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
 }
 
 // forget ends the resource and everything known of its deletion.

@@ -190,7 +190,11 @@ func (o *object) inspected(c *kit.Context, m inspectOutcome) {
 	case err == nil:
 		o.applied = m.out.Seq
 		if o.probe.AskedDestroyed && t.want != nil && o.ops.recreates {
-			o.forget(c, t, "") // another object under the same name
+			// Another object under the same name: what was to be deleted is gone, and its record must not be taken for this one's.
+			if t.rem.deleting() {
+				o.dropRecord(c, t)
+			}
+			o.forget(c, t, "")
 		}
 		o.step(c, found{})
 		o.sawObject(c, t, m.out.Value)
