@@ -28,8 +28,8 @@ import (
 type options struct {
 	seed   uint64
 	seeded bool
-	// audit is the watcher's period; 0 = its default.
-	audit time.Duration
+	// audit and heartbeat are the watcher's periods; 0 = its defaults.
+	audit, heartbeat time.Duration
 	// change prepares port and lab before the start.
 	change func(*port, *kit.Lab)
 }
@@ -76,12 +76,12 @@ func in(t *testing.T, o options, test func(t *testing.T, h *house)) {
 			o.change(h.port, lab)
 		}
 		defer h.stop()
-		h.start(lab, o.audit)
+		h.start(lab, supervisor.Intervals{Audit: o.audit, Heartbeat: o.heartbeat})
 		test(t, h)
 	})
 }
 
-func (h *house) start(lab *kit.Lab, audit time.Duration) {
+func (h *house) start(lab *kit.Lab, intervals supervisor.Intervals) {
 	if _, err := h.world.Import("busybox:latest", ""); err != nil {
 		h.t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func (h *house) start(lab *kit.Lab, audit time.Duration) {
 		var err error
 		h.rdd, err = supervisor.Start(kit.WithLab(h.t.Context(), lab), supervisor.Config{
 			TestHooks: true, Dialer: h.port, Drivers: map[string]vmdriver.Driver{messages.DriverExternal: Place{h.world}},
-			Intervals: supervisor.Intervals{Audit: audit},
+			Intervals: intervals,
 		})
 		if err != nil {
 			h.t.Error(err)
