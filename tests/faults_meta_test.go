@@ -42,9 +42,14 @@ var faults = []struct{ id, fault string }{
 	{"F11", "a hung inspect holds up all others"},
 	{"F12", "a stale state is claimed fresh"},
 	{"F17", "an action meets another object of the same name"},
+	{"F32", "many connections, or few file descriptors, end the service"},
 	{"F42", "a list that hangs, or cannot be read, prunes"},
+	{"F45", "a reader that sleeps, or half a connection, holds up writers"},
 	{"F46", "an engine that refuses costs CPU"},
 	{"F47", "mailboxes grow with events"},
+	{"F48", "what cannot be read takes more than one actor down"},
+	{"F51", "a panic on a message leaves the mirror wrong"},
+	{"F52", "a panic in an effect leaves the mirror wrong"},
 }
 
 // faultTests finds the tests named for a fault: by id, the names.
