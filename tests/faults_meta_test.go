@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// faults are the faults of the design that this one replaces. Each must have a test, named Test_<id>_…, that fails if ours has it.
+// faults are the faults of the design that this one replaces, and those seen in the field. Each must have a test, named Test_<id>_…, that fails if ours has it.
 var faults = []struct{ id, fault string }{
 	{"I1", "the watcher panics, nobody is told, and the mirror is silently dead"},
 	{"I2", "one stuck finalizer starves all others"},
@@ -28,6 +28,28 @@ var faults = []struct{ id, fault string }{
 	{"D2", "the inspects at start run one after the other"},
 	{"D3", "a set of what needs a restart returns at once on a running VM"},
 	{"D4", "what is removed between list and inspect stays as a ghost"},
+
+	// Seen in the field.
+	{"F02", "a connection that carries no byte passes for an idle one"},
+	{"F03", "the engine's clock jumps"},
+	{"F04", "the engine's clock steps back"},
+	{"F05", "the engine restarts, and resources flicker"},
+	{"F06", "the stream's end passes for an idle one"},
+	{"F07", "a replay after a cut misses what the engine has forgotten"},
+	{"F08", "a slow reader loses events for ever"},
+	{"F09", "events that do not come, or by another name, are missed for ever"},
+	{"F10", "an engine that emits nothing passes for an idle one"},
+	{"F11", "a hung inspect holds up all others"},
+	{"F12", "a stale state is claimed fresh"},
+	{"F17", "an action meets another object of the same name"},
+	{"F32", "many connections, or few file descriptors, end the service"},
+	{"F42", "a list that hangs, or cannot be read, prunes"},
+	{"F45", "a reader that sleeps, or half a connection, holds up writers"},
+	{"F46", "an engine that refuses costs CPU"},
+	{"F47", "mailboxes grow with events"},
+	{"F48", "what cannot be read takes more than one actor down"},
+	{"F51", "a panic on a message leaves the mirror wrong"},
+	{"F52", "a panic in an effect leaves the mirror wrong"},
 }
 
 // faultTests finds the tests named for a fault: by id, the names.

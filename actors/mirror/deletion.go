@@ -106,7 +106,7 @@ func (o *owner) performRemoval(c *kit.Context, t *target, eff effect) {
 		why := "the journal could not take it; nothing has been done"
 		if eff.Reason != "" {
 			why = superseding(eff.Reason) + "; nothing has been done"
-			c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
+			o.dropRecord(c, t)
 		}
 		for _, pid := range t.asked {
 			c.ReplyTo(pid, Deleted{Err: messages.NewError(messages.CodeUnavailable, "delete", o.ops.kind.Name, t.name, why)})
@@ -263,7 +263,7 @@ func (o *owner) finishRemoval(c *kit.Context, t *target) {
 	o.unwatch(c, t)
 	obj := t.current()
 	if obj == nil || len(admission.Foreign(obj)) == 0 {
-		c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
+		o.dropRecord(c, t)
 		o.forget(c, t, "")
 		return
 	}
@@ -272,6 +272,11 @@ func (o *owner) finishRemoval(c *kit.Context, t *target) {
 	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.PutDeletion(rec)}})
 	obj.SetConditions(leftBehind(obj, false, o.d.Now()))
 	o.publish(c, t, obj)
+}
+
+// dropRecord ends an accepted deletion in the journal.
+func (o *owner) dropRecord(c *kit.Context, t *target) {
+	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
 }
 
 // forget ends the resource and everything known of its deletion.

@@ -149,7 +149,7 @@ func (o *owner) letGo(c *kit.Context, t *target, last messages.Object) {
 	if s := messages.Condition(last, messages.ConditionSynced); s != nil && s.Reason == messages.ReasonMirrorReset {
 		reason = s.Reason
 	}
-	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
+	o.dropRecord(c, t)
 	o.forget(c, t, reason)
 	if !o.probe.Live {
 		o.finish(c)

@@ -29,7 +29,7 @@ func virtuallyThrough(t *testing.T, between func(dockerio.Dialer) dockerio.Diale
 		_, err := world.Import("busybox:latest", "")
 		require.NoError(t, err)
 		r, err := supervisor.Start(t.Context(), supervisor.Config{
-			Dialer: between(world.Dialer()), Drivers: map[string]vmdriver.Driver{messages.DriverExternal: place{world}},
+			TestHooks: true, Dialer: between(world.Dialer()), Drivers: map[string]vmdriver.Driver{messages.DriverExternal: place{world}},
 		})
 		require.NoError(t, err)
 		defer func() {

@@ -28,8 +28,8 @@ import (
 type options struct {
 	seed   uint64
 	seeded bool
-	// audit is the watcher's period; 0 = its default.
-	audit time.Duration
+	// audit and heartbeat are the watcher's periods; 0 = its defaults.
+	audit, heartbeat time.Duration
 	// change prepares port and lab before the start.
 	change func(*port, *kit.Lab)
 	// machine is a driver that starts, stops and crashes instead of one whose VM is always there; nothing is asked of the house yet.
@@ -85,7 +85,7 @@ func in(t *testing.T, o options, test func(t *testing.T, h *house)) {
 			h.machine = newMachine(h.world)
 			driver = h.machine
 		}
-		h.start(lab, o.audit, driver)
+		h.start(lab, supervisor.Intervals{Audit: o.audit, Heartbeat: o.heartbeat}, driver)
 		if !o.machine {
 			h.set("running=true", "virtualMachine.driver=external")
 		}
@@ -93,7 +93,7 @@ func in(t *testing.T, o options, test func(t *testing.T, h *house)) {
 	})
 }
 
-func (h *house) start(lab *kit.Lab, audit time.Duration, driver vmdriver.Driver) {
+func (h *house) start(lab *kit.Lab, intervals supervisor.Intervals, driver vmdriver.Driver) {
 	if _, err := h.world.Import("busybox:latest", ""); err != nil {
 		h.t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func (h *house) start(lab *kit.Lab, audit time.Duration, driver vmdriver.Driver)
 		var err error
 		h.rdd, err = supervisor.Start(kit.WithLab(h.t.Context(), lab), supervisor.Config{
 			TestHooks: true, Dialer: h.port, Drivers: map[string]vmdriver.Driver{messages.DriverExternal: driver},
-			Intervals: supervisor.Intervals{Audit: audit},
+			Intervals: intervals,
 		})
 		if err != nil {
 			h.t.Error(err)

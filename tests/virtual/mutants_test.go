@@ -13,7 +13,7 @@ type broken struct{ how string }
 // caught lives days with a watcher that is wrong by design, until a check fails.
 func caught(t *testing.T, o options) {
 	t.Helper()
-	const days, long = 3, 8 * time.Hour
+	const days, long = 3, 24 * time.Hour
 	for seed := uint64(1); seed <= days; seed++ {
 		o.seed, o.seeded = seed, true
 		how := ""
@@ -37,6 +37,11 @@ func caught(t *testing.T, o options) {
 func TestAWatcherWithoutAuditIsCaught(t *testing.T) {
 	t.Parallel()
 	caught(t, options{audit: 1000 * time.Hour})
+}
+
+func TestAWatcherWithoutHeartbeatIsCaught(t *testing.T) {
+	t.Parallel()
+	caught(t, options{heartbeat: 1000 * time.Hour})
 }
 
 func TestAWatcherThatSubscribesByTheHostsClockIsCaught(t *testing.T) {
