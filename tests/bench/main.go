@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -35,6 +36,29 @@ func (s *setting) pick(full, quick int) int {
 		return quick
 	}
 	return full
+}
+
+// try runs one benchmark; what fails does not keep the others from running.
+func (s *setting) try(name string, run func()) (err error) {
+	defer func() {
+		if err = recovered(recover()); err != nil {
+			s.add(row{what: name, goal: "to be measured", note: "failed: " + err.Error()})
+		}
+	}()
+	run()
+	return nil
+}
+
+// recovered is the failure that a panic was.
+func recovered(v any) error {
+	switch v := v.(type) {
+	case nil:
+		return nil
+	case failure:
+		return v.err
+	default:
+		panic(v)
+	}
 }
 
 func (s *setting) add(rows ...row) { s.report = append(s.report, rows...) }
@@ -85,12 +109,8 @@ func main() {
 
 func run() (err error) {
 	defer func() {
-		switch v := recover().(type) {
-		case nil:
-		case failure:
-			err = v.err
-		default:
-			panic(v)
+		if failed := recovered(recover()); failed != nil {
+			err = failed
 		}
 	}()
 	serve := flag.String("serve", "", "be the engine, on this socket")
@@ -124,14 +144,14 @@ func run() (err error) {
 	temp, err = os.MkdirTemp("/tmp", "rddb")
 	must(err)
 	defer func() { _ = os.RemoveAll(temp) }()
-	defer func() { table(os.Stdout, s.report) }() // what there is, also when something failed
 	for _, b := range benchmarks {
 		if s.wants(b.name) {
 			fmt.Fprintln(os.Stderr, b.name, "…")
-			b.run(context.Background(), s)
+			err = errors.Join(err, s.try(b.name, func() { b.run(context.Background(), s) }), write(s.report, *out, *markdown))
 		}
 	}
-	return write(s.report, *out, *markdown)
+	table(os.Stdout, s.report)
+	return err
 }
 
 func write(report []row, out, markdown string) error {
