@@ -79,15 +79,21 @@ lint: ## staticcheck, import rules, stale doc links
 cross: ## build and vet for linux, darwin and windows
 	@for os in $(GOOSES); do echo "vet $$os"; GOOS=$$os CGO_ENABLED=0 $(GO) build ./... && GOOS=$$os CGO_ENABLED=0 $(GO) vet ./... || exit 1; done
 
-# Numbers of containers of `make bench`, which of its benchmarks, QUICK=1 for a look of two minutes, and a file for the table.
+# Numbers of containers of `make bench`, which of its benchmarks, QUICK=1 for a look of two minutes, files for the table and
+# for a few rows of it (make bench-docs writes those of the documentation).
 SIZES ?= 100,1000,10000
 ROWS ?= .
 MARKDOWN ?= bin/bench.md
+SHORT ?= bin/bench-short.md
 
 .PHONY: bench
 bench: build ## rdd beside the bare loop, as a table; SIZES, ROWS and QUICK=1 choose; bin/bench.txt is for benchstat
 	@$(GO) build -o bin/bench$(GOEXE) ./tests/bench
-	@bin/bench$(GOEXE) $(if $(QUICK),-quick) -sizes '$(SIZES)' -rows '$(ROWS)' -out bin/bench.txt -markdown '$(MARKDOWN)' bin/rdd$(GOEXE)
+	@bin/bench$(GOEXE) $(if $(QUICK),-quick) -sizes '$(SIZES)' -rows '$(ROWS)' -out bin/bench.txt -markdown '$(MARKDOWN)' -short '$(SHORT)' bin/rdd$(GOEXE)
+
+.PHONY: bench-docs
+bench-docs: ## make bench, and its tables into docs/performance.md and README.md
+	@$(MAKE) bench MARKDOWN=docs/performance.md SHORT=README.md
 
 .PHONY: generate
 generate: ## regenerate code (needs protoc)

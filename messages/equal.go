@@ -34,7 +34,8 @@ func contentOf(o Object) Object {
 }
 
 func sameMeta(a, b *metav1.ObjectMeta) bool {
-	return a.Name == b.Name && a.GenerateName == b.GenerateName && a.Namespace == b.Namespace && a.SelfLink == b.SelfLink &&
+	//lint:ignore SA1019 it is a field; who sets it wants it kept
+	return a.SelfLink == b.SelfLink && a.Name == b.Name && a.GenerateName == b.GenerateName && a.Namespace == b.Namespace &&
 		a.Generation == b.Generation && a.DeletionTimestamp.Equal(b.DeletionTimestamp) &&
 		same(a.DeletionGracePeriodSeconds, b.DeletionGracePeriodSeconds) &&
 		maps.Equal(a.Labels, b.Labels) && maps.Equal(a.Annotations, b.Annotations) && slices.Equal(a.Finalizers, b.Finalizers) &&

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"unique"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -111,7 +112,7 @@ func fillContainer(c *messages.Container, seen any, now time.Time) {
 }
 
 func stateConditions(e dockerio.Container) []metav1.Condition {
-	message := "the engine's status is " + e.Status
+	message := unique.Make("the engine's status is " + e.Status).Value() // one for all that are so
 	state := func(kind string, is bool) metav1.Condition {
 		c := metav1.Condition{Type: kind, Status: metav1.ConditionFalse, Reason: messages.ReasonEngineState, Message: message}
 		if is {

@@ -10,6 +10,7 @@ import (
 	"github.com/rdd-desktop/rdd/actors/calls"
 	"github.com/rdd-desktop/rdd/actors/journal"
 	"github.com/rdd-desktop/rdd/actors/kit"
+	"github.com/rdd-desktop/rdd/actors/store"
 	"github.com/rdd-desktop/rdd/messages"
 )
 
@@ -120,6 +121,9 @@ func (o *object) observe(c *kit.Context, m observe) {
 		o.onlineIntent(c)
 	}
 	answered := o.takeRow(c, m)
+	if fresh && m.Row != nil && o.differs(m.Row) {
+		o.lane = calls.Live // it changed while nobody looked: before those that did not
+	}
 	if o.finished {
 		// It has said that it has nothing left, and there is news instead of an end: look again.
 		o.finished, m.Changed = false, true
@@ -169,6 +173,12 @@ func (o *object) takeRow(c *kit.Context, m observe) bool {
 		o.show(c, t, m.Row, metav1.ConditionUnknown, messages.ReasonPending, "known from a list; not inspected yet")
 	}
 	return false
+}
+
+// differs says whether a list tells something else than the mirror shows.
+func (o *object) differs(row any) bool {
+	t := o.targets[o.ops.name(o.id)]
+	return t != nil && t.want != nil && o.ops.differs(row, []store.Item{{Object: t.want, Owner: o.id}}) != ""
 }
 
 // show publishes the object as seen. It reports whether that is news.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unique"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
@@ -41,10 +42,10 @@ func containerRow(c container.Summary) dockerio.ContainerRow {
 	row := dockerio.ContainerRow{
 		ID:        c.ID,
 		Name:      ownName(c.Names),
-		ImageName: c.Image,
-		ImageID:   c.ImageID,
+		ImageName: shared(c.Image),
+		ImageID:   shared(c.ImageID),
 		Labels:    notEmpty(c.Labels),
-		State:     string(c.State),
+		State:     shared(string(c.State)),
 		Created:   dockerio.UnixTime(c.Created),
 		Mounts:    mounts(c.Mounts),
 	}
@@ -78,10 +79,10 @@ func inspected(c container.InspectResponse) dockerio.Container {
 	out := dockerio.Container{
 		ID:            c.ID,
 		Name:          strings.TrimPrefix(c.Name, "/"),
-		Path:          c.Path,
-		ImageID:       c.Image,
+		Path:          shared(c.Path),
+		ImageID:       shared(c.Image),
 		Mounts:        mounts(c.Mounts),
-		Status:        string(c.State.Status),
+		Status:        shared(string(c.State.Status)),
 		Running:       c.State.Running,
 		Paused:        c.State.Paused,
 		Restarting:    c.State.Restarting,
@@ -108,7 +109,7 @@ func inspected(c container.InspectResponse) dockerio.Container {
 	}
 	var declared network.PortSet
 	if c.Config != nil {
-		out.ImageName = c.Config.Image
+		out.ImageName = shared(c.Config.Image)
 		out.Labels = notEmpty(c.Config.Labels)
 		declared = c.Config.ExposedPorts
 		if c.Config.StopTimeout != nil {
@@ -135,6 +136,9 @@ func (e *engine) RemoveContainer(ctx context.Context, id string) error {
 	})
 	return err
 }
+
+// shared is one copy of a text that many containers have: the engine's answers repeat it, the mirror keeps it.
+func shared(text string) string { return unique.Make(text).Value() }
 
 // ownName finds the container's own name among its names: "/web"; a link's alias has a second slash: "/proxy/web".
 func ownName(names []string) string {
@@ -207,9 +211,12 @@ func bindings(list []network.PortBinding) []messages.PortBinding {
 
 func mounts(list []container.MountPoint) []messages.ContainerMount {
 	var out []messages.ContainerMount
+	if len(list) > 0 {
+		out = make([]messages.ContainerMount, 0, len(list))
+	}
 	for _, m := range list {
 		out = append(out, messages.ContainerMount{
-			Type: string(m.Type), Name: m.Name, Source: m.Source, Destination: m.Destination, ReadWrite: m.RW,
+			Type: shared(string(m.Type)), Name: shared(m.Name), Source: shared(m.Source), Destination: shared(m.Destination), ReadWrite: m.RW,
 		})
 	}
 	slices.SortFunc(out, func(a, b messages.ContainerMount) int {
@@ -221,9 +228,9 @@ func mounts(list []container.MountPoint) []messages.ContainerMount {
 func networks(m map[string]*network.EndpointSettings) []messages.ContainerNetwork {
 	var out []messages.ContainerNetwork
 	for name, n := range m {
-		row := messages.ContainerNetwork{Name: name}
+		row := messages.ContainerNetwork{Name: shared(name)}
 		if n != nil {
-			row.NetworkID, row.IPAddress = n.NetworkID, address(n.IPAddress)
+			row.NetworkID, row.IPAddress = shared(n.NetworkID), address(n.IPAddress)
 		}
 		out = append(out, row)
 	}

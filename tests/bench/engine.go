@@ -90,7 +90,7 @@ func (w *world) obey(words []string) (string, error) {
 	case "volume":
 		_, err := w.VolumeCreate(sim.VolumeOptions{Name: words[1]})
 		return now, err
-	case "churn": // N: each container goes, another of its name comes
+	case "churn": // N: each container goes, another of its name comes; 1 000 a second, so that nobody loses events
 		return now, w.churn(words[1:])
 	case "calls":
 		return fmt.Sprint(w.Calls(words[1])), nil
@@ -141,7 +141,9 @@ func (w *world) churn(words []string) error {
 	if err := numbers(words, &n); err != nil {
 		return err
 	}
+	began := time.Now()
 	for i := range n {
+		time.Sleep(time.Until(began.Add(time.Duration(i) * time.Millisecond)))
 		name := containerName(i)
 		before, err := w.ContainerByRef(name)
 		if err != nil {

@@ -2,13 +2,14 @@
 // writes the same figures for benchstat. Only ratios mean something on another machine. Engine, rdd and bare loop are processes of
 // their own, so that none pays for another.
 //
-// Usage: bench [-quick] [-sizes 100,1000,10000] [-rows REGEXP] [-out FILE] [-markdown FILE] RDD-BINARY
+// Usage: bench [-quick] [-sizes 100,1000,10000] [-rows REGEXP] [-out FILE] [-markdown FILE] [-short FILE] RDD-BINARY
 //
 // With BENCH_PROFILE=DIR each follower writes a CPU profile there, and one of its heap where that is measured.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -25,6 +26,8 @@ type setting struct {
 	rows   *regexp.Regexp
 	quick  bool
 	report []row
+	// files: for benchstat, for the table, for the short table
+	out, markdown, short string
 }
 
 func (s *setting) wants(name string) bool { return s.rows.MatchString(name) }
@@ -35,6 +38,29 @@ func (s *setting) pick(full, quick int) int {
 		return quick
 	}
 	return full
+}
+
+// try runs one benchmark; what fails does not keep the others from running.
+func (s *setting) try(name string, run func()) (err error) {
+	defer func() {
+		if err = recovered(recover()); err != nil {
+			s.add(row{what: name, goal: "to be measured", note: "failed: " + err.Error()})
+		}
+	}()
+	run()
+	return nil
+}
+
+// recovered is the failure that a panic was.
+func recovered(v any) error {
+	switch v := v.(type) {
+	case nil:
+		return nil
+	case failure:
+		return v.err
+	default:
+		panic(v)
+	}
 }
 
 func (s *setting) add(rows ...row) { s.report = append(s.report, rows...) }
@@ -85,12 +111,8 @@ func main() {
 
 func run() (err error) {
 	defer func() {
-		switch v := recover().(type) {
-		case nil:
-		case failure:
-			err = v.err
-		default:
-			panic(v)
+		if failed := recovered(recover()); failed != nil {
+			err = failed
 		}
 	}()
 	serve := flag.String("serve", "", "be the engine, on this socket")
@@ -98,7 +120,8 @@ func run() (err error) {
 	sizes := flag.String("sizes", "100,1000,10000", "numbers of containers")
 	rows := flag.String("rows", ".", "which benchmarks")
 	out := flag.String("out", "", "file for benchstat")
-	markdown := flag.String("markdown", "", "file for the table too")
+	markdown := flag.String("markdown", "", "file for the table too: between its marks, if it has any")
+	short := flag.String("short", "", "file for a table of a few rows")
 	quick := flag.Bool("quick", false, "fewer rounds and shorter waits: a look, no figures to publish")
 	flag.Parse()
 	switch {
@@ -109,9 +132,9 @@ func run() (err error) {
 		serveFollower(*following, flag.Arg(0))
 		return nil
 	case flag.NArg() != 1:
-		return fmt.Errorf("usage: bench [-quick] [-sizes N,…] [-rows REGEXP] [-out FILE] [-markdown FILE] RDD-BINARY")
+		return fmt.Errorf("usage: bench [-quick] [-sizes N,…] [-rows REGEXP] [-out FILE] [-markdown FILE] [-short FILE] RDD-BINARY")
 	}
-	s := &setting{quick: *quick}
+	s := &setting{quick: *quick, out: *out, markdown: *markdown, short: *short}
 	s.rdd, err = filepath.Abs(flag.Arg(0))
 	must(err)
 	s.rows, err = regexp.Compile(*rows)
@@ -124,26 +147,26 @@ func run() (err error) {
 	temp, err = os.MkdirTemp("/tmp", "rddb")
 	must(err)
 	defer func() { _ = os.RemoveAll(temp) }()
-	defer func() { table(os.Stdout, s.report) }() // what there is, also when something failed
 	for _, b := range benchmarks {
 		if s.wants(b.name) {
 			fmt.Fprintln(os.Stderr, b.name, "…")
-			b.run(context.Background(), s)
+			err = errors.Join(err, s.try(b.name, func() { b.run(context.Background(), s) }), s.write())
 		}
 	}
-	return write(s.report, *out, *markdown)
+	table(os.Stdout, s.report)
+	return err
 }
 
-func write(report []row, out, markdown string) error {
-	if out != "" {
-		if err := os.WriteFile(out, []byte(benchstat(report)), 0o644); err != nil {
-			return err
-		}
+func (s *setting) write() error {
+	var errs []error
+	if s.out != "" {
+		errs = append(errs, os.WriteFile(s.out, []byte(benchstat(s.report)), 0o644))
 	}
-	if markdown == "" {
-		return nil
+	if s.markdown != "" {
+		errs = append(errs, writeTable(s.markdown, s.report))
 	}
-	var b strings.Builder
-	table(&b, report)
-	return os.WriteFile(markdown, []byte(b.String()), 0o644)
+	if s.short != "" {
+		errs = append(errs, writeTable(s.short, brief(s.report)))
+	}
+	return errors.Join(errs...)
 }

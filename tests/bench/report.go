@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"regexp"
 	"runtime"
 	"slices"
@@ -54,9 +55,40 @@ func figure(f float64) string {
 	return fmt.Sprintf("%.3f", f)
 }
 
+// briefly are the rows of the short table; of each the one with most containers on a simulated engine, but for the largest.
+var briefly = []string{"full sync", "CPU per event", "event → visible in process, p50", "new volume after 2 000 events at 100/s",
+	"different objects per second, beside bare inspects", "live heap per container", "delete → engine call, p50", "idle CPU",
+	"cold start to serving", "one get at a shell, p50"}
+
+func brief(all []row) (out []row) {
+	for _, what := range briefly {
+		found := row{}
+		for _, r := range all {
+			if r.what == what && r.engine != "dockerd" {
+				found = r
+			}
+		}
+		if found.what != "" {
+			out = append(out, found)
+		}
+	}
+	return out
+}
+
+// machine says where and when, and how much else there was to do.
+func machine() string {
+	text := fmt.Sprintf("%s, %d CPUs, %s/%s, %s", runtime.Version(), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, time.Now().Format(time.DateOnly))
+	if data, err := os.ReadFile("/proc/loadavg"); err == nil {
+		minutes := strings.Fields(string(data))
+		text += fmt.Sprintf("; load average of the last 15 minutes %s", minutes[2])
+	}
+	return text + "."
+}
+
 // table writes the rows as a table of Markdown.
 func table(out io.Writer, all []row) {
-	fmt.Fprintf(out, "%s, %d CPUs, %s/%s, %s\n\n", runtime.Version(), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, time.Now().Format(time.DateOnly))
+	fmt.Fprintln(out, machine())
+	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 1, ' ', 0)
 	fmt.Fprintln(w, "| what\t| engine\t| containers\t| rdd\t| bare\t| ratio\t| goal\t| verdict\t|")
 	fmt.Fprintln(w, "|---\t|---\t|---:\t|---:\t|---:\t|---:\t|---\t|---\t|")
@@ -85,6 +117,23 @@ func orDash(s string) string {
 		return "–"
 	}
 	return s
+}
+
+// Marks around a table in a file of other text.
+const beginTable, endTable = "<!-- BEGIN make bench -->", "<!-- END make bench -->"
+
+// writeTable puts the table between the marks of a file; a file without them is the table.
+func writeTable(path string, all []row) error {
+	var b strings.Builder
+	table(&b, all)
+	text := b.String()
+	if old, err := os.ReadFile(path); err == nil {
+		before, rest, ok := strings.Cut(string(old), beginTable)
+		if _, after, closed := strings.Cut(rest, endTable); ok && closed {
+			text = before + beginTable + "\n" + text + endTable + after
+		}
+	}
+	return os.WriteFile(path, []byte(text), 0o644)
 }
 
 // benchstat is the figures in the form of Go's benchmarks.

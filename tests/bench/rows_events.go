@@ -167,7 +167,12 @@ func bursts(_ context.Context, s *setting) {
 		s.add(row{what: c.what, engine: "sim", n: n, ours: probes[followOurs], bare: probes[followBare], unit: "ms", goal: "< 100 ms",
 			met: probes[followOurs] < 100, note: fmt.Sprintf("%.0f/s reached", reached)})
 	}
-	time.Sleep(time.Second)
+	before := followers[followOurs].number("heap")
+	engines[followOurs].burst(20000, 10000, n)
+	converge(followers[followOurs])
+	after := followers[followOurs].number("heap")
+	s.add(row{what: "live heap after 20 000 more", engine: "sim", n: n, ours: after / (1 << 20), bare: before / (1 << 20), unit: "MiB",
+		goal: "ratio ≤ 1.1", met: after <= 1.1*before, note: "bare: before them"})
 	diverged := followers[followOurs].number("diverged")
 	s.add(row{what: "containers that differ from the engine after that", engine: "sim", n: n, ours: diverged, goal: "0", met: diverged == 0})
 	distinct(s, n, engines, followers)

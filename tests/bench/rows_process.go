@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -56,5 +55,5 @@ func binary(_ context.Context, s *setting) {
 	info, err := os.Stat(s.rdd)
 	must(err)
 	size := float64(info.Size()) / (1 << 20)
-	s.add(row{what: "binary", ours: size, unit: "MiB", goal: "≤ 60 MiB", met: size <= 60, note: fmt.Sprint("without Lima")})
+	s.add(row{what: "binary", ours: size, unit: "MiB", goal: "≤ 60 MiB", met: size <= 60, note: "without Lima"})
 }
