@@ -42,6 +42,7 @@ func newPatch(c *cli) *cobra.Command {
 	f.StringVar(&o.kind, "type", messages.PatchMerge, "type of the patch: merge|json")
 	f.StringVarP(&o.text, "patch", "p", "", "the patch")
 	f.StringVar(&o.file, "patch-file", "", "file with the patch; - is stdin")
+	completeFlagWith(cmd, "patch-file", files)
 	completeFlag(cmd, "type", messages.PatchMerge, messages.PatchJSON)
 	o.flags(cmd)
 	return cmd
