@@ -22,6 +22,9 @@ func differ(path string, a, b any, yield func(string) bool) bool {
 			keys = map[string]any{}
 		}
 		maps.Copy(keys, mb)
+		if len(keys) == 0 && aMap != bMap {
+			return yield(path)
+		}
 		for _, k := range slices.Sorted(maps.Keys(keys)) {
 			below := k
 			if path != "" {
@@ -36,6 +39,9 @@ func differ(path string, a, b any, yield func(string) bool) bool {
 	la, aList := a.([]any)
 	lb, bList := b.([]any)
 	if (aList || a == nil) && (bList || b == nil) && (aList || bList) {
+		if len(la)+len(lb) == 0 && aList != bList {
+			return yield(path)
+		}
 		for i := range max(len(la), len(lb)) {
 			var x, y any
 			if i < len(la) {

@@ -34,6 +34,8 @@ type DeletionRecord struct {
 	Identity string `json:"identity"`
 	// Created is the resource's creationTimestamp.
 	Created time.Time `json:"created"`
+	// Done: the engine object is gone, and others hold the resource. Nothing is to be called any more.
+	Done bool `json:"done,omitempty"`
 }
 
 // ObjectRecord is what clients wrote into a resource, kept as long as the resource is there. Only resources that a client ever wrote

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/rdd-desktop/rdd/actors/admission"
 	"github.com/rdd-desktop/rdd/actors/calls"
 	"github.com/rdd-desktop/rdd/actors/control"
 	"github.com/rdd-desktop/rdd/actors/journal"
@@ -24,7 +25,7 @@ func (o *owner) replayRecords(c *kit.Context, identity string) {
 	for name, rec := range inOrder(o.records) {
 		delete(o.records, name)
 		t := o.targets[name]
-		if t == nil || rec.Identity != identity {
+		if t == nil || rec.Done || rec.Identity == "" || rec.Identity != identity {
 			o.supersede(c, rec)
 			continue
 		}
@@ -117,11 +118,15 @@ func (o *owner) recordDeletion(c *kit.Context, t *target) {
 	}
 	token := c.Token()
 	o.commits[token] = t
-	c.Tell(control.Journal, journal.Commit{Token: token, Ops: []journal.Op{journal.PutDeletion(journal.DeletionRecord{
-		Kind: o.ops.kind.Name, Name: t.name, Owner: o.id, UID: t.stored.GetUID(), Asked: t.deletedAt.Time,
-		Identity: o.identify(t.stored), Created: t.stored.GetCreationTimestamp().Time,
-	})}})
+	c.Tell(control.Journal, journal.Commit{Token: token, Ops: []journal.Op{journal.PutDeletion(o.deletionOf(t, t.stored))}})
 	c.After(loadAgain, commitOverdue{token: token})
+}
+
+func (o *owner) deletionOf(t *target, obj messages.Object) journal.DeletionRecord {
+	return journal.DeletionRecord{
+		Kind: o.ops.kind.Name, Name: t.name, Owner: o.id, UID: obj.GetUID(), Asked: t.deletedAt.Time,
+		Identity: o.identify(obj), Created: obj.GetCreationTimestamp().Time,
+	}
 }
 
 // commitOverdue: a restart of the journal has lost the commit.
@@ -205,16 +210,20 @@ func (o *owner) removeDone(c *kit.Context, m removeOutcome) {
 // finishRemoval: the engine's object is gone by our doing or by itself; so goes the record, and the resource unless somebody else
 // holds it.
 func (o *owner) finishRemoval(c *kit.Context, t *target) {
-	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
 	o.unwatch(c, t)
-	if obj := t.current(); obj != nil && len(withFinalizer(obj.GetFinalizers(), false)) > 0 {
-		obj.SetConditions(messages.RemoveCondition(obj.Conditions(), messages.ConditionDeletionBlocked))
-		o.setCondition(obj, messages.ConditionDeletionBlocked, metav1.ConditionTrue, messages.ReasonForeignHolders,
-			"held by "+strings.Join(withFinalizer(obj.GetFinalizers(), false), ", "))
-		o.publish(c, t, obj)
+	obj := t.current()
+	if obj == nil || len(admission.Foreign(obj)) == 0 {
+		c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
+		o.forget(c, t, "")
 		return
 	}
-	o.forget(c, t, "")
+	rec := o.deletionOf(t, obj)
+	rec.Done = true
+	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.PutDeletion(rec)}})
+	obj.SetConditions(messages.RemoveCondition(obj.Conditions(), messages.ConditionDeletionBlocked))
+	o.setCondition(obj, messages.ConditionDeletionBlocked, metav1.ConditionTrue, messages.ReasonForeignHolders,
+		"held by "+strings.Join(admission.Foreign(obj), ", "))
+	o.publish(c, t, obj)
 }
 
 // forget ends the resource and everything known of its deletion.

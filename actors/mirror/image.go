@@ -233,6 +233,9 @@ func (i *image) show(c *kit.Context) {
 }
 
 func (i *image) showTag(c *kit.Context, t *target, tag string) {
+	if t.rem.Phase == removed {
+		return // the resource stands for what is gone; others hold it
+	}
 	obj, _ := t.current().(*messages.Image)
 	if obj == nil {
 		obj = i.ops.kind.New().(*messages.Image)

@@ -169,6 +169,10 @@ func (o *object) takeRow(c *kit.Context, m observe) bool {
 
 // show publishes the object as seen. It reports whether that is news.
 func (o *object) show(c *kit.Context, t *target, seen any, status metav1.ConditionStatus, reason, message string) bool {
+	o.finishing = false
+	if t.rem.Phase == removed {
+		return false // the resource stands for what is gone; others hold it
+	}
 	obj := t.current()
 	if obj == nil {
 		obj = o.ops.kind.New()
@@ -176,7 +180,6 @@ func (o *object) show(c *kit.Context, t *target, seen any, status metav1.Conditi
 	obj.SetName(t.name)
 	o.ops.fill(obj, seen, o.d.Now())
 	o.setCondition(obj, messages.ConditionSynced, status, reason, message)
-	o.finishing = false
 	o.claim(c, t, obj)
 	news := o.publish(c, t, obj)
 	o.replay(c)
@@ -259,7 +262,7 @@ func (o *object) sawObject(c *kit.Context, t *target, seen any) {
 
 // sawNothing: the engine has no such object; so neither have we.
 func (o *object) sawNothing(c *kit.Context, t *target) {
-	if o.auditing != "" && t.want != nil {
+	if o.auditing != "" && t.want != nil && t.rem.Phase != removed {
 		c.Tell(o.ops.path, healed{ID: o.id, What: "still mirrored, gone from the engine"})
 	}
 	o.auditing, o.settle = "", 0

@@ -393,9 +393,8 @@ func (o *owner) finishIfIdle(c *kit.Context) {
 			return // held by a foreign finalizer, or being made
 		}
 	}
-	for name, rec := range inOrder(o.objects) { // nor has it what was written to it
-		delete(o.objects, name)
-		c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropObject(rec.Kind, rec.Name)}})
+	if o.heldOver(c) {
+		return
 	}
 	for name, rec := range inOrder(o.records) { // the engine has no such object: the wish is fulfilled
 		delete(o.records, name)

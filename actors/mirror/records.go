@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"fmt"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -71,7 +72,11 @@ func (o *owner) loadDeletions(c *kit.Context, entries []journal.Entry) {
 		if t := o.targets[rec.Name]; t != nil && t.stored != nil && o.inherited[rec.Name] == rec.UID {
 			delete(o.records, rec.Name) // the same incarnation, watched by this process without a gap
 			t.deletedAt = &metav1.Time{Time: rec.Asked}
-			o.removal(c, t, replayed{})
+			if rec.Done {
+				o.removal(c, t, orphaned{})
+			} else {
+				o.removal(c, t, replayed{})
+			}
 		}
 	}
 }
@@ -131,6 +136,29 @@ func (o *owner) claim(c *kit.Context, t *target, obj messages.Object) {
 	}
 	t.record = &rec
 	restore(obj, rec)
+}
+
+// heldOver publishes what others held when the daemon ended: the engine has no such object, and it is still theirs. What nobody holds
+// is forgotten. It reports whether something is held.
+func (o *owner) heldOver(c *kit.Context) (held bool) {
+	for name, rec := range inOrder(o.objects) {
+		delete(o.objects, name)
+		if len(rec.Finalizers) == 0 {
+			c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropObject(rec.Kind, rec.Name)}})
+			continue
+		}
+		t := o.target(name, "")
+		t.deletedAt = &metav1.Time{Time: o.d.Now().UTC().Truncate(time.Second)}
+		if del, open := o.records[name]; open {
+			delete(o.records, name)
+			t.deletedAt = &metav1.Time{Time: del.Asked}
+		}
+		t.record, t.want, held = &rec, o.ops.kind.New(), true
+		restore(t.want, rec)
+		o.setCondition(t.want, messages.ConditionSynced, metav1.ConditionFalse, messages.ReasonNoEngineObject, "the engine does not have it any more")
+		o.removal(c, t, orphaned{})
+	}
+	return held
 }
 
 // recordOf is what clients wrote into obj.

@@ -221,8 +221,9 @@ func (o *owner) writeCommitted(c *kit.Context, t *target, err error) {
 	if t.rem.Phase == removed && len(w.record.Finalizers) == 0 { // nobody holds it any more
 		t.writing = nil
 		c.ReplyTo(w.sender, Written{Reply: &messages.WriteReply{Object: w.result.Object, Changed: true, Warnings: w.result.Warnings}})
+		c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
 		o.forget(c, t, "")
-		o.finish(c)
+		o.lookAgain(c)
 		return
 	}
 	o.intents.accepted(c, t, w)
@@ -309,16 +310,17 @@ func (o *owner) detached(c *kit.Context, d detach, err error) {
 	}
 }
 
-// lookAgain has the engine's object published anew.
+// lookAgain has what the engine has now published, or nothing.
 func (o *owner) lookAgain(c *kit.Context) {
-	switch {
-	case !o.ops.valid(o.id):
+	if !o.ops.valid(o.id) {
 		o.finish(c)
-	case o.ops.listOnly:
-		c.Tell(o.ops.path, relist{})
-	default:
-		o.step(c, marked{})
+		return
 	}
+	o.finishing = false // the answer tells
+	if o.ops.listOnly {
+		c.Tell(o.ops.path, relist{})
+	}
+	o.step(c, marked{})
 }
 
 // namespace is the metadata.namespace of resources; before the first session that of the App.

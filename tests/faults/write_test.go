@@ -195,6 +195,52 @@ func Test_S7_SkeletonsAreMadeKeptAndDeletedAtOnce(t *testing.T) {
 	h.world.Up()
 }
 
+// What others hold is held by them over a restart of the daemon too, with its deletionTimestamp, and over a new object of that name.
+func TestForeignFinalizersHoldOverARestart(t *testing.T) {
+	world := sim.New(sim.Options{})
+	t.Cleanup(world.Close)
+	_, err := world.Import("busybox:latest", "")
+	require.NoError(t, err)
+	id, err := world.Run(sim.ContainerOptions{Name: "web", Image: "busybox"})
+	require.NoError(t, err)
+	_, err = world.VolumeCreate(sim.VolumeOptions{Name: "data"})
+	require.NoError(t, err)
+	i := instance(t)
+	h, stop := serve(t, world, i)
+	names := map[string]string{"container": id, "volume": messages.VolumeName("data")}
+	held := map[string]messages.Object{}
+	for kind, name := range names {
+		h.patch(kind, name, `{"metadata":{"finalizers":["example.com/hold"]}}`)
+		require.NoError(t, h.delete(kind, name))
+		h.eventually("held", func() bool {
+			held[kind] = h.get(kind, name)
+			c := messages.Condition(held[kind], messages.ConditionDeletionBlocked)
+			return c != nil && c.Reason == messages.ReasonForeignHolders
+		})
+	}
+	stop()
+
+	h, _ = serve(t, world, i)
+	for kind, name := range names {
+		h.eventually("held again", func() bool { return h.get(kind, name) != nil })
+		now := h.get(kind, name)
+		require.True(t, held[kind].GetDeletionTimestamp().Equal(now.GetDeletionTimestamp()), kind)
+		require.Equal(t, held[kind].GetUID(), now.GetUID(), kind)
+		require.Equal(t, []string{"example.com/hold"}, now.GetFinalizers(), kind)
+	}
+	_, err = world.VolumeCreate(sim.VolumeOptions{Name: "data"})
+	require.NoError(t, err)
+	for kind, name := range names {
+		h.patch(kind, name, `{"metadata":{"finalizers":null}}`)
+	}
+	h.eventually("it completes", func() bool { return h.get("container", id) == nil })
+	h.eventually("the new volume is mirrored", func() bool {
+		o := h.get("volume", names["volume"])
+		return o != nil && o.GetDeletionTimestamp() == nil && o.GetUID() != held["volume"].GetUID()
+	})
+	require.Len(t, world.Snapshot().Volumes, 1, "nothing was removed in the engine")
+}
+
 // What clients wrote, with uid and generation, is there after the daemon was restarted, as long as it is the same object.
 func TestWritesSurviveARestartOfTheDaemon(t *testing.T) {
 	world := sim.New(sim.Options{})
