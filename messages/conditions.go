@@ -18,6 +18,8 @@ const (
 	ConditionContainerEngineReady = "ContainerEngineReady"
 	// ConditionClockSynced: engine clock and host clock differ by less than 2 s.
 	ConditionClockSynced = "ClockSynced"
+	// ConditionDiskPressure: rdd's own disk is full: changes are refused, reads and what was accepted go on. Shown once it was so.
+	ConditionDiskPressure = "DiskPressure"
 	// ConditionSettled: everything the spec asks for has taken effect. The one thing to wait for.
 	ConditionSettled = "Settled"
 )
@@ -60,6 +62,9 @@ const (
 	// ReasonCannotConnect: the failure is of class Permanent (no permission, TLS refused, an engine too old).
 	ReasonCannotConnect = "CannotConnect"
 	ReasonNotApplicable = "NotApplicable"
+
+	ReasonDiskFull  = "DiskFull"
+	ReasonDiskSpace = "DiskSpace"
 
 	ReasonInSync = "InSync"
 	ReasonSkewed = "Skewed"

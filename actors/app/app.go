@@ -54,7 +54,7 @@ type Set struct{ Request messages.SetRequest }
 // New makes the producer of the actor at control.App, child of the root.
 //
 // It takes Set, control.Hello (answered with control.VMDesire or control.EngineDesire), control.VMReport, control.EngineReport,
-// and the answers of journal and store. A change goes journal → store → reply → desires, one change at a time.
+// control.DiskReport, and the answers of journal and store. A change goes journal → store → reply → desires, one change at a time.
 //
 // A restart loses the changes that wait (their senders get no answer; one that was committed is found in the journal and
 // takes effect) and the reports: the first act is to load the record, the second to ask vm and engine. Until they answer
@@ -90,6 +90,8 @@ type appActor struct {
 	engine      control.EngineReport
 	engineVoice voice
 	retry       int64
+	// disk is what the journal said last of its disk; nil = nothing, which is good.
+	disk *control.DiskReport
 
 	now   *change
 	queue []*change
@@ -130,6 +132,12 @@ func (a *appActor) Receive(c *kit.Context, msg any) {
 			a.engineVoice = spoken
 		}
 		a.publish(c)
+	case control.DiskReport:
+		shown := a.stored != nil && messages.Condition(a.stored, messages.ConditionDiskPressure) != nil
+		if m.Full || shown || a.disk != nil {
+			a.disk = &m
+			a.publish(c)
+		}
 	case journal.Loaded:
 		a.onLoaded(c, m)
 	case journal.Committed:
@@ -313,7 +321,7 @@ func (a *appActor) build() *messages.App {
 	app := &messages.App{TypeMeta: metav1.TypeMeta{Kind: messages.KindApp, APIVersion: messages.AppAPIVersion}}
 	in := inputs{
 		generation: a.record.Generation, spec: a.record.Spec, driver: driverOf(a.record),
-		vm: a.vm, vmVoice: a.vmVoice, engine: a.engine, engineVoice: a.engineVoice, now: a.deps.Now(),
+		vm: a.vm, vmVoice: a.vmVoice, engine: a.engine, engineVoice: a.engineVoice, disk: a.disk, now: a.deps.Now(),
 	}
 	if a.stored != nil {
 		app = a.stored.DeepCopy()

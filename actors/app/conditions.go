@@ -33,6 +33,7 @@ type inputs struct {
 	vmVoice     voice
 	engine      control.EngineReport
 	engineVoice voice
+	disk        *control.DiskReport
 
 	// before is the status as stored; kept says that it is of this generation.
 	before messages.AppStatus
@@ -59,7 +60,7 @@ func status(in inputs) messages.AppStatus {
 	if in.vmVoice == spoken && in.engineVoice == spoken {
 		out.ObservedGeneration = min(in.generation, in.vm.Generation, in.engine.Generation)
 	}
-	for _, c := range []metav1.Condition{created(in), running(in), engineReady(in), clockSynced(in), settled(in)} {
+	for _, c := range []metav1.Condition{created(in), running(in), engineReady(in), clockSynced(in), diskPressure(in), settled(in)} {
 		if c.Type != "" {
 			out.ConditionList = messages.SetCondition(out.ConditionList, c, in.now)
 		}
@@ -152,6 +153,20 @@ func clockSynced(in inputs) metav1.Condition {
 	}
 	c := in.engine.Clock
 	c.Type, c.Reason, c.ObservedGeneration = messages.ConditionClockSynced, reasonOr(c.Reason), min(in.engine.Generation, in.generation)
+	return c
+}
+
+// diskPressure is shown from the first time on that the journal's disk was full.
+func diskPressure(in inputs) metav1.Condition {
+	if in.disk == nil {
+		return metav1.Condition{}
+	}
+	c := metav1.Condition{
+		Type: messages.ConditionDiskPressure, Status: metav1.ConditionFalse, Reason: messages.ReasonDiskSpace, ObservedGeneration: in.generation,
+	}
+	if in.disk.Full {
+		c.Status, c.Reason, c.Message = metav1.ConditionTrue, messages.ReasonDiskFull, "changes are refused: "+in.disk.Message
+	}
 	return c
 }
 

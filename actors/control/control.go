@@ -56,6 +56,12 @@ type VMReport struct {
 	Run int64
 }
 
+// DiskReport tells app whether the journal's disk is full.
+type DiskReport struct {
+	Full    bool
+	Message string
+}
+
 // EngineDesire tells engine what app wants: a session and mirrors when Running and Backend is moby and vm runs.
 type EngineDesire struct {
 	Generation int64

@@ -271,7 +271,7 @@ func filled(t *testing.T) []byte {
 	return data
 }
 
-func TestDamageIsRefusedAndKept(t *testing.T) {
+func Test_F31_DamageIsRefusedAndKept(t *testing.T) {
 	good := filled(t)
 	high, err := newestMeta(strings.NewReader(string(good)))
 	require.NoError(t, err)

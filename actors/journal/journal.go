@@ -46,7 +46,7 @@ type Loaded struct {
 
 // New makes the producer of the journal actor, rdd/journal, child of the root.
 //
-// It accepts Commit and Load, and answers them in their order. What waits while a transaction runs becomes the next one; a
+// It accepts Commit and Load, and answers them in their order; it tells app when its disk is full, and when it is not any more. What waits while a transaction runs becomes the next one; a
 // transaction that fails is repeated request by request, so that a bad one fails alone. Restarting and Stopping wait for the
 // transaction in progress and close the backend (the file's lock is free then); Started opens it again.
 //
@@ -61,6 +61,7 @@ type journal struct {
 	gate    *gate
 	queue   []request
 	busy    bool
+	disk    disk
 }
 
 // request is a Commit or a Load with the one who wants to know.
@@ -113,9 +114,16 @@ func (j *journal) Receive(c *kit.Context, msg any) {
 		j.enqueue(c, request{from: c.Sender(), commit: &m})
 	case Load:
 		j.enqueue(c, request{from: c.Sender(), load: &m})
+	case probeDue:
+		j.probe(c)
+	case Committed:
+		j.probed(c, m)
 	case done:
 		j.busy = false
 		for _, a := range m.answers {
+			if m, ok := a.msg.(Committed); ok {
+				j.disk.learn(c, m.Err)
+			}
 			c.ReplyTo(a.to, a.msg)
 		}
 		j.next(c)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -276,4 +277,118 @@ func TestWritesSurviveARestartOfTheDaemon(t *testing.T) {
 	h.eventually("the skeleton is there", func() bool { return h.get("volume", "mine") != nil })
 	require.Equal(t, skeleton.GetUID(), h.get("volume", "mine").GetUID())
 	require.Equal(t, "c", h.get("volume", "mine").GetLabels()["team"])
+}
+
+// What was written to a volume is not inherited by another one of its name: neither by one that rdd saw come, nor by one that came
+// while it was dead.
+func TestAnotherObjectInheritsNothing(t *testing.T) {
+	clock := time.Now()
+	world := sim.New(sim.Options{Clock: func() time.Time { return clock }})
+	t.Cleanup(world.Close)
+	_, err := world.VolumeCreate(sim.VolumeOptions{Name: "data"})
+	require.NoError(t, err)
+	again := func() {
+		require.NoError(t, world.VolumeRm("data"))
+		clock = clock.Add(time.Minute)
+		_, err := world.VolumeCreate(sim.VolumeOptions{Name: "data"})
+		require.NoError(t, err)
+	}
+	i := instance(t)
+	h, stop := serve(t, world, i)
+	first := h.patch("volume", "data", `{"metadata":{"labels":{"team":"a"}}}`).Object
+	again()
+	h.eventually("another one", func() bool {
+		o := h.get("volume", "data")
+		return o != nil && o.GetUID() != first.GetUID()
+	})
+	require.Empty(t, h.get("volume", "data").GetLabels())
+	h.patch("volume", "data", `{"metadata":{"labels":{"team":"b"}}}`)
+	stop()
+	again()
+
+	h, stop = serve(t, world, i)
+	require.Empty(t, h.get("volume", "data").GetLabels())
+	superseded := false
+	r, err := h.client.Events(t.Context(), messages.EventsRequest{})
+	require.NoError(t, err)
+	for _, e := range r.Events {
+		superseded = superseded || e.Type == messages.EventSuperseded
+	}
+	require.True(t, superseded, "and that is said")
+	stop()
+	h, _ = serve(t, world, i)
+	require.Empty(t, h.get("volume", "data").GetLabels())
+}
+
+func TestPreconditionsOfUID(t *testing.T) {
+	h, names := mirrored(t)
+	for kind, name := range names {
+		_, err := h.write(messages.WriteRequest{Kind: kind, Name: name, UID: "another", Patch: json.RawMessage(`{"metadata":{"labels":{"a":"b"}}}`)})
+		require.ErrorIs(t, err, messages.ErrConflict)
+		for _, detach := range []bool{false, true} {
+			_, err = h.client.Delete(t.Context(), messages.DeleteRequest{Kind: kind, Name: name, UID: "another", Detach: detach})
+			require.ErrorIs(t, err, messages.ErrConflict)
+		}
+		now := h.get(kind, name)
+		require.Empty(t, now.GetLabels())
+		require.Nil(t, now.GetDeletionTimestamp())
+		_, err = h.write(messages.WriteRequest{Kind: kind, Name: name, UID: now.GetUID(), ResourceVersion: now.GetResourceVersion(),
+			Patch: json.RawMessage(`{"metadata":{"labels":{"a":"b"}}}`)})
+		require.NoError(t, err)
+		_, err = h.write(messages.WriteRequest{Kind: kind, Name: name, ResourceVersion: now.GetResourceVersion(),
+			Patch: json.RawMessage(`{"metadata":{"labels":{"a":"c"}}}`)})
+		require.ErrorIs(t, err, messages.ErrConflict, "it was read before the change before")
+	}
+}
+
+func TestADeletionWhileTheEngineIsAway(t *testing.T) {
+	h, names := mirrored(t)
+	h.world.Down()
+	h.eventually("the engine is away", func() bool { return h.ready() != "True" })
+	require.NoError(t, h.delete("container", names["container"]))
+	h.patch("container", names["container"], `{"metadata":{"labels":{"a":"b"}}}`)
+	c := messages.Condition(h.get("container", names["container"]), messages.ConditionDeletionBlocked)
+	require.Equal(t, messages.ReasonEngineDown, c.Reason)
+	h.world.Up()
+	h.eventually("done after the reconnect", func() bool {
+		return h.get("container", names["container"]) == nil && len(h.world.Snapshot().Containers) == 0
+	})
+}
+
+func TestAQuarantinedOwnerRefusesForNow(t *testing.T) {
+	h, names := mirrored(t)
+	id := names["container"]
+	_, err := h.client.Debug(t.Context(), messages.DebugRequest{Actor: "rdd/containers/" + id, Action: "panic", Count: -1})
+	require.NoError(t, err)
+	h.eventually("quarantined", func() bool {
+		_ = h.world.Pause("web")
+		_ = h.world.Unpause("web")
+		return h.synced("container", id).Reason == messages.ReasonQuarantined
+	})
+	h.refused("container", id, `{"metadata":{"labels":{"a":"b"}}}`, messages.CodeUnavailable, "quarantined")
+	_, err = h.client.Delete(t.Context(), messages.DeleteRequest{Kind: "container", Name: id, Detach: true})
+	require.ErrorIs(t, err, messages.ErrUnavailable)
+}
+
+// A sweep ends what was written: what comes back has another uid and none of it.
+func TestASweepDropsWhatWasWritten(t *testing.T) {
+	h, names := mirrored(t)
+	_, err := h.write(messages.WriteRequest{Kind: "container", Name: "mine", Create: true, Patch: json.RawMessage(`{}`)})
+	require.NoError(t, err)
+	was := map[string]messages.Object{}
+	for kind, name := range names {
+		was[kind] = h.patch(kind, name, `{"metadata":{"labels":{"team":"a"}}}`).Object
+	}
+	h.set("running=false")
+	h.settled()
+	require.Empty(t, h.list("container"))
+	h.set("running=true")
+	h.settled()
+	for kind, name := range names {
+		now := h.get(kind, name)
+		require.NotNil(t, now, kind)
+		require.Empty(t, now.GetLabels(), kind)
+		require.NotEqual(t, was[kind].GetUID(), now.GetUID(), kind)
+	}
+	require.Nil(t, h.get("container", "mine"))
 }
