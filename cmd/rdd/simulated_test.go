@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/require"
 
 	"github.com/rdd-desktop/rdd/dockerio/sim"
 	"github.com/rdd-desktop/rdd/messages"
@@ -138,6 +139,28 @@ func runSimulation(wrong []string) error {
 	}
 	<-ctx.Done()
 	return r.Stop(context.Background())
+}
+
+// serveSimulated runs a daemon in this process, in a home of its own, until the test ends, and waits until it mirrors the engine.
+func serveSimulated(t *testing.T, world *sim.Engine) *supervisor.Client {
+	t.Helper()
+	home, err := os.MkdirTemp("", "rdd") // short enough for sockets
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(home)) })
+	for name, value := range map[string]string{"HOME": home, "XDG_DATA_HOME": "", "RDD_INSTANCE": "", "GORACE": raceOptions} {
+		t.Setenv(name, value)
+	}
+	i, err := supervisor.NewInstance("")
+	require.NoError(t, err)
+	r, err := supervisor.Start(t.Context(), supervisor.Config{Instance: &i, Edge: true, Dialer: world.Dialer(),
+		Drivers: map[string]vmdriver.Driver{messages.DriverSimulated: place{world.Endpoint(), false}}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, r.Stop(context.Background())) })
+	_, err = r.Client().Set(t.Context(), messages.SetRequest{Patch: []byte(`{"running":true,"virtualMachine":{"driver":"simulated"}}`)})
+	require.NoError(t, err)
+	_, err = r.Client().WaitSettled(t.Context(), supervisor.SettleOptions{Timeout: patience})
+	require.NoError(t, err)
+	return r.Client()
 }
 
 func populate(world *sim.Engine) error {
