@@ -15,23 +15,13 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/rdd-desktop/rdd/dockerio/sim"
 	"github.com/rdd-desktop/rdd/messages"
-	"github.com/rdd-desktop/rdd/supervisor"
 )
 
 // Two hundred writes at once, from twenty processes, on ten containers: each has an answer that says what became of it, and in the end
 // resources, receipts and the engine agree.
 func TestManyWritersAtOnce(t *testing.T) {
-	world := sim.New(sim.Options{})
-	t.Cleanup(world.Close)
-	_, err := world.Import("busybox:latest", "")
-	require.NoError(t, err)
-	for i := range scribbledUpon {
-		_, err = world.Run(sim.ContainerOptions{Name: fmt.Sprintf("c%d", i), Image: "busybox"})
-		require.NoError(t, err)
-	}
-	client := serveSimulated(t, world)
+	stop := startSimulated(t, "more")
 
 	said := scribbleAll(t)
 	require.Len(t, said, scribblers*scribbles)
@@ -62,9 +52,12 @@ func TestManyWritersAtOnce(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d writes were conflicts", refused, len(said))
+	mirrored := atRest(t)
+	real := stop()
 	for i := range scribbledUpon {
 		name := fmt.Sprintf("c%d", i)
-		c := atRest(t, client, world, name)
+		c := mirrored[name]
+		require.Equal(t, real[name], c.Status.Status, "%s: the mirror is right", name)
 		require.Equal(t, newest[name].Generation, c.Generation, "%s: the newest accepted spec is the last word", name)
 		require.Equal(t, newest[name].State, c.Spec.State, name)
 		for _, a := range annotations[name] {
@@ -82,21 +75,26 @@ func TestManyWritersAtOnce(t *testing.T) {
 	}
 }
 
-// atRest is a container once all that was accepted for it has ended, and its mirror says what the engine says.
-func atRest(t *testing.T, client *supervisor.Client, world *sim.Engine, name string) *messages.Container {
+// atRest are the containers by name, once all that was accepted for them has ended.
+func atRest(t *testing.T) map[string]*messages.Container {
 	t.Helper()
-	var c *messages.Container
+	found := map[string]*messages.Container{}
 	require.Eventually(t, func() bool {
-		real, err := world.ContainerByRef(name)
+		out, err := exec.Command("rdd", "ctl", "get", "containers", "-o", "json").Output()
 		require.NoError(t, err)
-		o, err := client.Get(t.Context(), messages.KindContainer, name)
-		require.NoError(t, err)
-		c = o.(*messages.Container)
-		applied := messages.Condition(c, messages.ConditionIntentApplied)
-		return c.Status.ObservedGeneration == c.Generation && (applied == nil || applied.Status == metav1.ConditionTrue) &&
-			(c.Status.LastAction == nil || c.Status.LastAction.State != messages.ActionPending) && c.Status.Status == real.Status
-	}, patience, 10*time.Millisecond, "%s: what was accepted ends", name)
-	return c
+		var list struct{ Items []*messages.Container }
+		require.NoError(t, json.Unmarshal(out, &list))
+		for _, c := range list.Items {
+			applied := messages.Condition(c, messages.ConditionIntentApplied)
+			if c.Status.ObservedGeneration != c.Generation || applied != nil && applied.Status != metav1.ConditionTrue ||
+				c.Status.LastAction != nil && c.Status.LastAction.State == messages.ActionPending {
+				return false
+			}
+			found[c.Status.Name] = c
+		}
+		return true
+	}, patience, 10*time.Millisecond, "what was accepted ends")
+	return found
 }
 
 // scribbleAll runs all writers at once.
