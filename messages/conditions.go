@@ -97,6 +97,9 @@ const (
 	// ReasonDrifted: Drifted=True.
 	ReasonDrifted = "Drifted"
 
+	// ReasonIdentityChanged: what the engine has under the name is not provably what was asked for; nothing was done to it.
+	ReasonIdentityChanged = "IdentityChanged"
+
 	// ReasonMirrorReset marks a DELETED that removed only the mirror, never the engine object.
 	ReasonMirrorReset = "MirrorReset"
 

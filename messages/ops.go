@@ -117,6 +117,8 @@ type SetRequest struct {
 type SetReply struct {
 	App     *App `json:"app"`
 	Changed bool `json:"changed"`
+	// Warnings are for people: the change was accepted, and may not do what was meant.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // DeleteRequest starts the deletion of a resource (two phases: see docs/architecture.md).

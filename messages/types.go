@@ -115,8 +115,20 @@ type AppStatus struct {
 	EndpointSource string `json:"endpointSource,omitempty"`
 	// Engine describes the engine connected to.
 	Engine *EngineStatus `json:"engine,omitempty"`
+	// LastReset is the last time all mirrors were removed, in this run of the daemon.
+	LastReset *MirrorReset `json:"lastReset,omitempty"`
 	// ConditionList is the conditions; see the Condition constants.
 	ConditionList []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// MirrorReset is one removal of all mirrors: the application was stopped, or its engine became another one.
+//
+// +k8s:deepcopy-gen=true
+type MirrorReset struct {
+	// Sweep is its number, counted over the life of the instance.
+	Sweep int64 `json:"sweep"`
+	// Superseded is how many accepted deletions and intents ended undone by it, as Superseded/MirrorReset; rdd events names them.
+	Superseded int `json:"superseded"`
 }
 
 // EngineStatus describes the engine of the present (or last) session.

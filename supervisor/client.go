@@ -142,7 +142,7 @@ func (c *Client) Set(ctx context.Context, r messages.SetRequest) (*messages.SetR
 		return nil, err
 	}
 	if reply.App != nil {
-		reply = &messages.SetReply{App: copyOf(c, reply.App), Changed: reply.Changed}
+		reply = &messages.SetReply{App: copyOf(c, reply.App), Changed: reply.Changed, Warnings: reply.Warnings}
 	}
 	return reply, nil
 }

@@ -71,6 +71,12 @@ func (r *Rdd) backends(driver string) []string {
 	return nil
 }
 
+// sizeless: the driver is here, and makes no machine of a size.
+func (r *Rdd) sizeless(driver string) bool {
+	d := r.cfg.Drivers[driver]
+	return d != nil && !d.Capabilities().Resizable
+}
+
 // endEngines stops what runs of the engines that are ours: in order, and by force what does not end so. It tells whether there
 // was any.
 func endEngines(ctx context.Context, log *slog.Logger, all map[string]vmdriver.Driver) (bool, error) {

@@ -13,6 +13,9 @@ import (
 	"github.com/rdd-desktop/rdd/messages"
 )
 
+// lastLookLimit bounds the look after the deadline.
+const lastLookLimit = 500 * time.Millisecond
+
 // SettleOptions say what WaitSettled waits for.
 type SettleOptions struct {
 	// Generation of the App that must have settled; 0 = the one it has when first seen.
@@ -37,11 +40,29 @@ func (c *Client) WaitSettled(ctx context.Context, o SettleOptions) (*messages.Ap
 	case err == nil:
 		return copyOf(c, s.last), nil
 	case ctx.Err() == nil && limited.Err() != nil, errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return nil, s.timeout()
+		// It may have settled at the deadline: the answer is what a look after it shows.
+		switch done, err := s.lastLook(context.WithoutCancel(ctx)); {
+		case !done:
+			return nil, s.timeout()
+		case err != nil:
+			return nil, err
+		}
+		return copyOf(c, s.last), nil
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	}
 	return nil, err
+}
+
+// lastLook is what the App is when the time is over.
+func (s *settler) lastLook(ctx context.Context) (done bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, lastLookLimit)
+	defer cancel()
+	o, err := s.c.b.get(ctx, messages.GetRequest{Kind: messages.KindApp, Name: messages.AppName})
+	if err != nil {
+		return false, nil // nothing newer is known than what was seen
+	}
+	return s.judge(o.(*messages.App))
 }
 
 type settler struct {

@@ -162,7 +162,7 @@ func (r *Rdd) startTree(ctx context.Context) error {
 	return r.house.Root(ctx, tree(parts{
 		journal: r.file,
 		table:   r.table,
-		app:     app.Deps{Table: r.table, Resolve: r.resolve, Backends: r.backends},
+		app:     app.Deps{Table: r.table, Resolve: r.resolve, Backends: r.backends, Sizeless: r.sizeless},
 		vm:      vm.Deps{Drivers: cfg.Drivers},
 		engine: &engine.Deps{Dialer: cfg.Dialer, Calls: scheduler, Table: r.table,
 			Audit: cfg.Intervals.Audit, Heartbeat: cfg.Intervals.Heartbeat},

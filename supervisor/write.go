@@ -56,7 +56,7 @@ func (r *Rdd) writeApp(ctx context.Context, kind messages.Kind, now messages.Obj
 	if err != nil {
 		return nil, err
 	}
-	return &messages.WriteReply{Object: reply.App, Changed: reply.Changed, Warnings: res.Warnings}, nil
+	return &messages.WriteReply{Object: reply.App, Changed: reply.Changed, Warnings: append(res.Warnings, reply.Warnings...)}, nil
 }
 
 // preconditioned reports whether a request depends on what the resource was.

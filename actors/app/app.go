@@ -43,6 +43,8 @@ type Deps struct {
 	Resolve func(spec messages.AppSpec) (driver string, err error)
 	// Backends are the engine backends a driver can run; none = nothing is known of it.
 	Backends func(driver string) []string
+	// Sizeless: the driver is known to make no machine whose size and image could be chosen. nil = nothing is known of any.
+	Sizeless func(driver string) bool
 	// Now is the clock of creation and transition times. Default time.Now.
 	Now func() time.Time
 }
@@ -281,7 +283,7 @@ func (a *appActor) seen(c *kit.Context, changes uint64) {
 	ch := a.now
 	a.now = nil
 	if ch != nil {
-		c.ReplyTo(ch.from, messages.SetReply{App: a.stored, Changed: !ch.retry})
+		c.ReplyTo(ch.from, messages.SetReply{App: a.stored, Changed: !ch.retry, Warnings: ch.warnings})
 	}
 	a.tell(c, control.VM)
 	a.tell(c, control.Engine)

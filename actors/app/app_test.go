@@ -237,6 +237,36 @@ func TestAppSetRejects(t *testing.T) {
 	})
 }
 
+// What a driver makes nothing of is taken, since another driver may, and is not taken in silence.
+func TestAppWarnsOfWhatTheDriverMakesNothingOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, options{deps: Deps{Sizeless: func(driver string) bool { return driver == messages.DriverNative }}})
+		defer r.stop()
+		for _, c := range []struct {
+			patch string
+			want  []string
+		}{
+			{`{"running":true,"virtualMachine":{"cpus":2}}`, []string{"virtualMachine.cpus=2"}}, // auto, which is native here
+			{`{"virtualMachine":{"memory":4096,"disk":10}}`, []string{"virtualMachine.memory=4096", "virtualMachine.disk=10"}},
+			{`{"running":false}`, nil}, // said once
+			{`{"virtualMachine":{"driver":"lima"}}`, nil},
+			{`{"virtualMachine":{"disk":20}}`, nil},
+			{`{"virtualMachine":{"driver":"native"}}`, []string{"virtualMachine.cpus=2", "virtualMachine.memory=4096", "virtualMachine.disk=20"}},
+			{`{"virtualMachine":{"cpus":null}}`, nil},
+		} {
+			dry, err := r.ask(messages.SetRequest{Patch: json.RawMessage(c.patch), DryRun: true})
+			require.NoError(t, err)
+			reply := r.set("%s", c.patch)
+			require.True(t, reply.Changed)
+			require.Equal(t, dry.Warnings, reply.Warnings)
+			require.Len(t, reply.Warnings, len(c.want), c.patch)
+			for i, w := range c.want {
+				require.Equal(t, w+" has no effect with driver native: it makes no machine of a size of its own", reply.Warnings[i])
+			}
+		}
+	})
+}
+
 func TestAppUnresolvable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, options{deps: Deps{Resolve: func(messages.AppSpec) (string, error) {

@@ -24,6 +24,8 @@ type change struct {
 	// failed: the commit was refused, but a repetition of it may get through: the record before is committed again.
 	failed error
 	retry  bool
+	// warnings for the one who asked.
+	warnings []string
 }
 
 func (a *appActor) enqueue(c *kit.Context, request messages.SetRequest) {
@@ -89,6 +91,7 @@ func (a *appActor) decide(c *kit.Context, ch *change) {
 		a.reject(c, err)
 		return
 	}
+	ch.warnings = a.warnings(ch)
 	running := a.record.Spec.Running
 	switch {
 	case ch.record.Spec == a.record.Spec && !ch.request.DryRun && namesRunning(ch.request.Patch, running) && a.failed():
@@ -103,11 +106,27 @@ func (a *appActor) decide(c *kit.Context, ch *change) {
 	case ch.request.DryRun:
 		preview := a.stored.DeepCopy()
 		preview.Spec, preview.Generation = ch.record.Spec, a.record.Generation+1
-		a.answer(c, messages.SetReply{App: preview, Changed: true})
+		a.answer(c, messages.SetReply{App: preview, Changed: true, Warnings: ch.warnings})
 	default:
 		ch.record.Generation++
 		a.commit(c)
 	}
+}
+
+// warnings names what the driver makes nothing of, when it is newly asked for: by another value, or of another driver.
+func (a *appActor) warnings(ch *change) (out []string) {
+	driver := driverOf(ch.record)
+	if driver == "" || a.deps.Sizeless == nil || !a.deps.Sizeless(driver) {
+		return nil
+	}
+	for _, name := range []string{"virtualMachine.cpus", "virtualMachine.memory", "virtualMachine.disk", "virtualMachine.image"} {
+		p, _ := messages.PropertyByName(name)
+		is := messages.Value(ch.record.Spec, name)
+		if is != p.Default && (is != messages.Value(a.record.Spec, name) || driver != driverOf(a.record)) {
+			out = append(out, fmt.Sprintf("%s=%s has no effect with driver %s: it makes no machine of a size of its own", name, is, driver))
+		}
+	}
+	return out
 }
 
 // failed: vm has given up on the present generation.

@@ -45,7 +45,7 @@ type inputs struct {
 func status(in inputs) messages.AppStatus {
 	out := messages.AppStatus{
 		Driver: in.driver, Endpoint: in.before.Endpoint, EndpointSource: in.before.EndpointSource,
-		Engine: in.before.Engine, ObservedGeneration: in.before.ObservedGeneration,
+		Engine: in.before.Engine, LastReset: in.before.LastReset, ObservedGeneration: in.before.ObservedGeneration,
 		ConditionList: slices.Clone(in.before.ConditionList),
 	}
 	if in.vmVoice == spoken {
@@ -56,6 +56,9 @@ func status(in inputs) messages.AppStatus {
 	}
 	if in.engineVoice == spoken {
 		out.Engine = in.engine.Engine.DeepCopy()
+		if in.engine.Reset != nil {
+			out.LastReset = in.engine.Reset.DeepCopy()
+		}
 	}
 	if in.vmVoice == spoken && in.engineVoice == spoken {
 		out.ObservedGeneration = min(in.generation, in.vm.Generation, in.engine.Generation)

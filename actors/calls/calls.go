@@ -5,7 +5,8 @@
 // against the four (a bounded number of them), so that hung calls cannot hold up the others; an object whose call ran into its
 // deadline goes through a slow lane of one, with a longer deadline, until it answers again. Calls that change
 // something have slots of their own, one call per object at a time, and outlive the session that started them: a stop in progress is
-// not undone by a lost connection.
+// not undone by a lost connection. They give their slots back in the same way: a stop that takes its ten seconds holds up no other
+// object's call.
 package calls
 
 import (
@@ -36,9 +37,11 @@ const (
 
 // Bounds of the scheduler.
 const (
-	readers      = 4
-	changers     = 32
-	maxOverdue   = 32
+	readers    = 4
+	changers   = 32
+	maxOverdue = 32
+	// maxLong are calls that change something and take long, at most.
+	maxLong      = 1024
 	overdueAfter = 250 * time.Millisecond
 	slowDeadline = 10 * time.Second
 	// Deadline of a call that names none.
@@ -62,6 +65,8 @@ type Call struct {
 	Changes bool
 	// Deadline of the call; 0 = Deadline.
 	Deadline time.Duration
+	// Epoch, when not 0, is the only session in which the call may be made: in another one the same name may be another object.
+	Epoch uint64
 	// Do makes the call. Nil: it only waits for its turn, with Changes until no call of before is under way.
 	Do func(ctx context.Context, e dockerio.Engine) (any, error)
 	// Done gets the outcome, once, on a goroutine of the scheduler: it may only send a message.
@@ -104,15 +109,20 @@ type Scheduler struct {
 	changeQ  []*entry
 	free     int
 	slowBusy bool
+	// changing are the objects with a call under way that changes them; changes of these calls hold a slot, long have given it back.
 	changing map[Key]bool
-	overdue  int
-	picks    int
-	slowIDs  map[Key]bool
+	changes  int
+	long     int
+	// moved is closed and replaced when a call that changes something has ended, or the session has.
+	moved   chan struct{}
+	overdue int
+	picks   int
+	slowIDs map[Key]bool
 }
 
 // New makes a scheduler without an engine; hooks may be nil.
 func New(hooks *kit.Hooks) *Scheduler {
-	return &Scheduler{hooks: hooks, free: readers, changing: map[Key]bool{}, slowIDs: map[Key]bool{}}
+	return &Scheduler{hooks: hooks, free: readers, changing: map[Key]bool{}, moved: make(chan struct{}), slowIDs: map[Key]bool{}}
 }
 
 // Open makes the scheduler use engine: reads end with the session's context.
@@ -139,10 +149,34 @@ func (s *Scheduler) Close(epoch uint64) {
 	}
 	waiting = append(append(waiting, s.slowQ...), s.changeQ...)
 	s.slowQ, s.changeQ = nil, nil
+	s.move()
 	s.mu.Unlock()
 	for _, e := range waiting {
 		e.Done(Outcome{Err: unreachable(e.Call), Epoch: epoch})
 	}
+}
+
+// Quiet waits until no call can start any more and none that changes something is running, or ctx ends.
+func (s *Scheduler) Quiet(ctx context.Context) {
+	for {
+		s.mu.Lock()
+		quiet, moved := s.engine == nil && len(s.changing) == 0, s.moved
+		s.mu.Unlock()
+		if quiet {
+			return
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// move wakes who waits for quiet; s.mu is held.
+func (s *Scheduler) move() {
+	close(s.moved)
+	s.moved = make(chan struct{})
 }
 
 // ErrNoSession is in the chain of the error of a call that was never made.
@@ -152,10 +186,10 @@ func unreachable(c Call) error {
 	return messages.WrapError(messages.CodeEngineUnreachable, c.Name, c.Key.Kind, c.Key.ID, ErrNoSession)
 }
 
-// Submit queues a call. Without a session it fails at once.
+// Submit queues a call. Without a session, or the session it is for, it fails at once.
 func (s *Scheduler) Submit(c Call) {
 	s.mu.Lock()
-	if s.engine == nil {
+	if s.engine == nil || c.Epoch != 0 && c.Epoch != s.epoch {
 		s.mu.Unlock()
 		c.Done(Outcome{Err: unreachable(c)})
 		return
@@ -206,8 +240,9 @@ func (s *Scheduler) dispatch() {
 	}
 	rest := s.changeQ[:0]
 	for _, e := range s.changeQ {
-		if len(s.changing) < changers && !s.changing[e.Key] {
+		if s.changes < changers && !s.changing[e.Key] {
 			s.changing[e.Key] = true
+			s.changes++
 			s.start(e)
 		} else {
 			rest = append(rest, e)
@@ -247,7 +282,7 @@ func (s *Scheduler) start(e *entry) {
 	s.hooks.Go(e.Actor+"#"+e.Name, func() {
 		ctx, cancel := context.WithTimeout(parent, deadline)
 		defer cancel()
-		if !e.Changes && !e.slow {
+		if !e.slow {
 			t := time.AfterFunc(overdueAfter, func() { s.release(e) })
 			defer t.Stop()
 		}
@@ -278,16 +313,23 @@ func (s *Scheduler) do(ctx context.Context, e *entry, engine dockerio.Engine, ou
 	}
 }
 
-// release gives the slot of an overdue read back while it goes on.
+// release gives the slot of an overdue call back while it goes on.
 func (s *Scheduler) release(e *entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e.released || s.overdue >= maxOverdue {
+	switch {
+	case e.released:
+		return
+	case e.Changes && s.long < maxLong:
+		s.long++
+		s.changes--
+	case !e.Changes && s.overdue < maxOverdue:
+		s.overdue++
+		s.free++
+	default:
 		return
 	}
 	e.released = true
-	s.overdue++
-	s.free++
 	s.dispatch()
 }
 
@@ -297,6 +339,13 @@ func (s *Scheduler) finish(e *entry, out Outcome) {
 	switch {
 	case e.Changes:
 		delete(s.changing, e.Key)
+		if e.released {
+			s.long--
+		} else {
+			e.released = true
+			s.changes--
+		}
+		s.move()
 	case e.slow:
 		s.slowBusy = false
 	case e.released:

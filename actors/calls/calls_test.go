@@ -3,6 +3,7 @@ package calls
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -178,5 +179,36 @@ func TestAPanicIsAnOutcome(t *testing.T) {
 		r.submit(Live, "x", 0, false)
 		synctest.Wait()
 		require.True(t, r.has("x"), "its slot is free again")
+	})
+}
+
+func TestChangesThatTakeLongHoldUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		for i := range 100 {
+			r.submit(Intent, fmt.Sprint("stop ", i), time.Second, true)
+		}
+		r.submit(Intent, "another", time.Millisecond, true)
+		time.Sleep(900 * time.Millisecond)
+		synctest.Wait()
+		require.True(t, r.has("another"), "before the first of them has ended")
+		require.False(t, r.has("stop 0"))
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Len(t, r.order(), 101)
+		require.Equal(t, [3]int{}, [3]int{r.s.changes, r.s.long, len(r.s.changing)}, "every slot is free again")
+	})
+}
+
+// A call that does nothing waits until what changes the object has ended, whatever incarnation asked for that.
+func TestAFenceWaitsForTheCallBeforeIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.submit(Intent, "x", time.Second, true)
+		began, over := time.Now(), time.Duration(0)
+		r.s.Submit(Call{Key: Key{"Container", "x"}, Name: "fence", Changes: true, Done: func(Outcome) { over = time.Since(began) }})
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Equal(t, time.Second, over)
 	})
 }

@@ -79,6 +79,8 @@ type EngineReport struct {
 	Generation int64
 	// Quiesced is the newest generation with Running=false for which no new effect starts any more: vm may stop.
 	Quiesced int64
+	// Busy: calls that change the engine may still run, for a moment; vm does not stop what it runs on before.
+	Busy bool
 	// Ready, Reason, Message are the condition ContainerEngineReady.
 	Ready   metav1.ConditionStatus
 	Reason  string
@@ -87,6 +89,8 @@ type EngineReport struct {
 	Clock metav1.Condition
 	// Engine describes the engine of the present or last session.
 	Engine *messages.EngineStatus
+	// Reset is the last sweep; nil = none since engine was (re)started.
+	Reset *messages.MirrorReset
 	// Counts per kind of the last first pass, for people: "first pass: 23 containers, 41 images, 9 volumes".
 	Summary string
 }

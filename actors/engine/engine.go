@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"reflect"
 	"time"
@@ -25,6 +26,8 @@ const (
 	skewLimit = 2 * time.Second
 	// unreachableAfter is how long a lost engine shows only in the App; then every mirror says so.
 	unreachableAfter = 30 * time.Second
+	// quiesceLimit is how long calls that change the engine may still run before it is stopped; then they are left to the journal.
+	quiesceLimit = 2 * time.Second
 	// commitAgain is when a commit without an answer is sent again.
 	commitAgain = 2 * time.Second
 )
@@ -112,7 +115,9 @@ func (w *watcher) Receive(c *kit.Context, msg any) {
 			c.TellChild("session", suspect{what: m.Kind + " " + m.What})
 		}
 	case mirror.Swept:
-		w.do(c, kindSwept{Kind: m.Kind})
+		w.do(c, kindSwept{Kind: m.Kind, Superseded: m.Superseded})
+	case quiesced:
+		w.do(c, m)
 	case kit.ChildFailed:
 		w.do(c, sessionLost{Why: m.Failure.Error(), Permanent: !m.Failure.Counted && messages.ClassOf(m.Failure) == messages.ClassPermanent})
 	case kit.ChildTerminated:
@@ -176,6 +181,16 @@ func (w *watcher) perform(c *kit.Context, eff effect) {
 		w.startSession(c, eff.Endpoint)
 	case stopSession:
 		c.StopChild("session")
+		calls, stop := w.deps.Calls, eff.Stop
+		c.Run("quiesce", quiesceLimit, func(ctx context.Context) any {
+			calls.Quiet(ctx)
+			return quiesced{Stop: stop}
+		})
+	case sayStopping:
+		w.cancelUnreachable()
+		for _, path := range families {
+			c.Tell(path, mirror.Unreachable{Stopping: true})
+		}
 	case storeSweep:
 		w.store(c, journal.SweepOps(eff.Sweep, eff.EngineID), true)
 	case storeEngine:
@@ -208,7 +223,7 @@ func (w *watcher) startWaiting(c *kit.Context) {
 }
 
 func (w *watcher) up(c *kit.Context, m sessionUp) {
-	if !w.s.Session {
+	if !w.s.Session || m.Epoch < w.epoch {
 		return
 	}
 	w.cancelUnreachable()

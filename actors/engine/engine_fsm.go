@@ -48,6 +48,8 @@ func (p phase) String() string { return phaseNames[p] }
 //	idle, vm up            subscribed to B        idle
 //	idle, vm up            session lost           idle
 //	idle, vm up            sweep stored           idle
+//	idle, vm up            quiesced               idle
+//	idle, vm up            vm up with containerd  idle
 //	connecting             running=false          idle                   stopSession
 //	connecting             containerd             idle                   stopSession
 //	connecting             vm elsewhere           connecting             stopSession, startSession
@@ -56,8 +58,8 @@ func (p phase) String() string { return phaseNames[p] }
 //	connecting             subscribed to A        syncing                storeEngine, announce
 //	connecting             subscribed to B        syncing                storeEngine, announce
 //	connecting, mirrors of A running=true           connecting
-//	connecting, mirrors of A running=false          idle                   stopSession
-//	connecting, mirrors of A containerd             sweeping               stopSession, storeSweep
+//	connecting, mirrors of A running=false          idle                   stopSession, sayStopping
+//	connecting, mirrors of A containerd             idle                   stopSession, sayStopping
 //	connecting, mirrors of A vm up                  connecting
 //	connecting, mirrors of A vm elsewhere           connecting             stopSession, startSession
 //	connecting, mirrors of A vm crashed             idle                   stopSession
@@ -66,21 +68,25 @@ func (p phase) String() string { return phaseNames[p] }
 //	connecting, mirrors of A subscribed to B        sweeping               storeSweep
 //	connecting, mirrors of A session lost           connecting
 //	connecting, mirrors of A sweep stored           connecting
-//	syncing                running=false          idle                   sayLost, stopSession
-//	syncing                containerd             sweeping               sayLost, stopSession, storeSweep
+//	connecting, mirrors of A quiesced               connecting
+//	connecting, mirrors of A vm up with containerd  connecting
+//	syncing                running=false          idle                   sayLost, stopSession, sayStopping
+//	syncing                containerd             idle                   sayLost, stopSession, sayStopping
 //	syncing                vm elsewhere           connecting             sayLost, stopSession, startSession
 //	syncing                vm crashed             idle                   sayLost, stopSession
 //	syncing                vm stopped             idle                   sayLost, stopSession
+//	syncing                subscribed to B        sweeping               storeSweep
 //	syncing                session lost           connecting             sayLost
-//	live                   running=false          idle                   sayLost, stopSession
-//	live                   containerd             sweeping               sayLost, stopSession, storeSweep
+//	live                   running=false          idle                   sayLost, stopSession, sayStopping
+//	live                   containerd             idle                   sayLost, stopSession, sayStopping
 //	live                   vm elsewhere           connecting             sayLost, stopSession, startSession
 //	live                   vm crashed             idle                   sayLost, stopSession
 //	live                   vm stopped             idle                   sayLost, stopSession
+//	live                   subscribed to B        sweeping               storeSweep
 //	live                   session lost           connecting             sayLost
 //	lost                   running=true           connecting
-//	lost                   running=false          idle                   stopSession
-//	lost                   containerd             sweeping               stopSession, storeSweep
+//	lost                   running=false          idle                   stopSession, sayStopping
+//	lost                   containerd             idle                   stopSession, sayStopping
 //	lost                   vm up                  connecting
 //	lost                   vm elsewhere           connecting             stopSession, startSession
 //	lost                   vm crashed             idle                   stopSession
@@ -89,17 +95,47 @@ func (p phase) String() string { return phaseNames[p] }
 //	lost                   subscribed to B        sweeping               storeSweep
 //	lost                   session lost           connecting
 //	lost                   sweep stored           connecting
+//	lost                   quiesced               connecting
+//	lost                   vm up with containerd  connecting
 //	stopping               running=true           connecting             startSession
 //	stopping               running=false          idle
-//	stopping               containerd             sweeping               storeSweep
+//	stopping               containerd             idle
 //	stopping               vm up                  idle
 //	stopping               vm elsewhere           idle
 //	stopping               vm crashed             idle
-//	stopping               vm stopped             sweeping               storeSweep
+//	stopping               vm stopped             idle
 //	stopping               subscribed to A        idle
 //	stopping               subscribed to B        idle
 //	stopping               session lost           idle
 //	stopping               sweep stored           idle
+//	stopping               quiesced               idle
+//	stopping               vm up with containerd  idle
+//	quiet                  running=true           connecting             startSession
+//	quiet                  running=false          idle
+//	quiet                  containerd             idle
+//	quiet                  vm up                  idle
+//	quiet                  vm elsewhere           idle
+//	quiet                  vm crashed             idle
+//	quiet                  vm stopped             sweeping               storeSweep
+//	quiet                  subscribed to A        idle
+//	quiet                  subscribed to B        idle
+//	quiet                  session lost           idle
+//	quiet                  sweep stored           idle
+//	quiet                  quiesced               idle
+//	quiet                  vm up with containerd  idle
+//	changing backend       running=true           connecting             startSession
+//	changing backend       running=false          idle
+//	changing backend       containerd             idle
+//	changing backend       vm up                  idle
+//	changing backend       vm elsewhere           idle
+//	changing backend       vm crashed             idle
+//	changing backend       vm stopped             sweeping               storeSweep
+//	changing backend       subscribed to A        idle
+//	changing backend       subscribed to B        idle
+//	changing backend       session lost           idle
+//	changing backend       sweep stored           idle
+//	changing backend       quiesced               idle
+//	changing backend       vm up with containerd  sweeping               storeSweep
 //	sweeping               sweep stored           sweeping               sweepMirrors
 //
 // END TABLE
@@ -120,6 +156,8 @@ type state struct {
 	Endpoint string
 	// Session: its actor was started (it may be waiting for its next try).
 	Session bool
+	// Stops counts the sessions that were stopped; Busy is the stop after which calls that change the engine may still run, 0 = none.
+	Stops, Busy int
 	// Failure of the last try; WasLive: the mirror was live before it; Refused counts tries in a row that failed for good.
 	Failure string
 	WasLive bool
@@ -128,6 +166,9 @@ type state struct {
 	Done map[string]bool
 	// unswept are the kinds still to be swept.
 	Unswept map[string]bool
+	// Superseded counts the wishes the sweep has ended undone; Reset is the last sweep that was done, zero in this incarnation if none.
+	Superseded int
+	Reset      messages.MirrorReset
 }
 
 // Events of the watcher, past tense.
@@ -146,15 +187,24 @@ type (
 		Permanent bool
 	}
 	sessionGone struct{}
+	// quiesced: since that stop no call that changes the engine can start, and none runs, or it had its time.
+	quiesced    struct{ Stop int }
 	passDone    struct{ Kind string }
 	sweepStored struct{}
-	kindSwept   struct{ Kind string }
+	// kindSwept: Superseded accepted wishes ended undone by it.
+	kindSwept struct {
+		Kind       string
+		Superseded int
+	}
 )
 
 // Effects of the watcher, imperative.
 type (
 	startSession struct{ Endpoint messages.Endpoint }
-	stopSession  struct{}
+	// stopSession: no effect starts any more, and those that run get a moment.
+	stopSession struct{ Stop int }
+	// sayStopping: the mirrors say that their engine is about to be left.
+	sayStopping struct{}
 	// storeSweep: the journal forgets the mirrors' records and counts the sweep, before the first mirror goes.
 	storeSweep struct {
 		Sweep    int64
@@ -198,6 +248,10 @@ func (s state) apply(e event) (state, []effect) {
 		s.Loaded, s.EngineID, s.Sweep, s.Mirrored = true, e.EngineID, e.Sweep, e.Mirrored
 	case subscribed:
 		up := e.Up
+		if (s.Phase == syncing || s.Phase == live) && s.Up != nil && s.Up.Epoch != up.Epoch {
+			// What was announced was the late word of a session that had been stopped.
+			s.Phase, s.Done = connecting, nil
+		}
 		s.Up, s.Failure, s.Refused = &up, "", 0
 	case sessionLost:
 		s.WasLive = s.WasLive || s.Phase == live
@@ -208,6 +262,10 @@ func (s state) apply(e event) (state, []effect) {
 		if s.Phase == syncing || s.Phase == live {
 			s.Phase = connecting
 			out = append(out, sayLost{})
+		}
+	case quiesced:
+		if s.Busy == e.Stop {
+			s.Busy = 0
 		}
 	case sessionGone:
 		s.Session, s.Up, s.Done = false, nil, nil
@@ -228,8 +286,9 @@ func (s state) apply(e event) (state, []effect) {
 		if !s.Unswept[e.Kind] {
 			return s, out // the word of an earlier sweep
 		}
-		s.Unswept = without(s.Unswept, e.Kind)
+		s.Unswept, s.Superseded = without(s.Unswept, e.Kind), s.Superseded+e.Superseded
 		if s.Phase == sweeping && len(s.Unswept) == 0 {
+			s.Reset = messages.MirrorReset{Sweep: s.Sweep, Superseded: s.Superseded}
 			s.Phase, s.Mirrored, s.WasLive = idle, false, false
 			if s.Session {
 				s.Phase = connecting
@@ -251,7 +310,12 @@ func (s state) decide(out []effect) (state, []effect) {
 			out = append(out, sayLost{})
 		}
 		s.Session, s.Up, s.Done, s.Phase, s.WasLive = false, nil, nil, idle, false
-		out = append(out, stopSession{})
+		s.Stops++
+		s.Busy = s.Stops
+		out = append(out, stopSession{Stop: s.Stops})
+		if s.Mirrored && !s.mirroring() {
+			out = append(out, sayStopping{})
+		}
 		return s.decide(out)
 	case s.goneForGood() && s.Mirrored:
 		return s.beginSweep("", out)
@@ -276,32 +340,37 @@ func (s state) decide(out []effect) (state, []effect) {
 }
 
 func (s state) beginSweep(engineID string, out []effect) (state, []effect) {
-	s.Phase, s.EngineID, s.Unswept = sweeping, engineID, nil
+	s.Phase, s.EngineID, s.Unswept, s.Superseded = sweeping, engineID, nil, 0
 	s.Sweep++
 	return s, append(out, storeSweep{Sweep: s.Sweep, EngineID: engineID})
 }
 
 // wanted: there shall be a session, and there is something to connect to.
 func (s state) wanted() bool {
-	return s.Desire.Running && s.Desire.Backend == messages.EngineMoby && s.VM.Running && s.VM.Endpoint != nil
+	return s.mirroring() && s.VM.Running && s.VM.Endpoint != nil
 }
 
-// goneForGood: the engine was stopped by wish, or its backend changed. A crash is a moment, however long.
+// mirroring: what is desired is an engine that is mirrored.
+func (s state) mirroring() bool { return s.Desire.Running && s.Desire.Backend == messages.EngineMoby }
+
+// goneForGood: the engine was stopped by wish, or another backend runs in its place. A crash is a moment, however long.
 func (s state) goneForGood() bool {
-	if s.Session {
+	if s.Session || s.mirroring() || s.VM.Generation < s.Desire.Generation {
 		return false
 	}
-	if s.Desire.Running {
-		return s.Desire.Backend != messages.EngineMoby
-	}
-	return !s.VM.Running && s.VM.Generation >= s.Desire.Generation
+	return s.Busy == 0 && (s.Desire.Running || !s.VM.Running)
 }
 
 // report is what app and vm are told.
 func (s state) report() control.EngineReport {
 	// What vm is not through with, engine is not either: the engine that is connected may be the one to be left.
 	r := control.EngineReport{Generation: min(s.Desire.Generation, s.VM.Generation), Ready: metav1.ConditionFalse}
-	if s.Desired && !s.Desire.Running && !s.Session {
+	if s.Reset.Sweep != 0 {
+		reset := s.Reset
+		r.Reset = &reset
+	}
+	r.Busy = s.Busy != 0
+	if s.Desired && !s.Desire.Running && !s.Session && !r.Busy {
 		r.Quiesced = s.Desire.Generation
 	}
 	switch {

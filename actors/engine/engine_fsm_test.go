@@ -21,6 +21,7 @@ var (
 	vmMoved = vmReported{control.VMReport{Generation: 2, Running: true, Endpoint: &messages.Endpoint{Host: "unix:///b"}}}
 	vmLost  = vmReported{control.VMReport{Generation: 2}}
 	vmDown  = vmReported{control.VMReport{Generation: 3}}
+	vmOther = vmReported{control.VMReport{Generation: 3, Running: true, Endpoint: &messages.Endpoint{Host: "unix:///a"}}}
 	up      = subscribed{sessionUp{Epoch: 1, Info: dockerio.Info{ID: "A"}}}
 	upOther = subscribed{sessionUp{Epoch: 2, Info: dockerio.Info{ID: "B"}}}
 )
@@ -44,7 +45,7 @@ func passes() []event {
 func swept() []event {
 	out := []event{sweepStored{}}
 	for _, k := range sweptKinds {
-		out = append(out, kindSwept{k})
+		out = append(out, kindSwept{Kind: k})
 	}
 	return out
 }
@@ -63,7 +64,14 @@ func TestTable(t *testing.T) {
 		{"live", liveState},
 		{"lost", func() state { s, _ := liveState.apply(sessionLost{Why: "x"}); return s }()},
 		{"stopping", func() state { s, _ := liveState.apply(halt); return s }()},
-		{"sweeping", func() state { s, _ := liveState.apply(halt); s, _ = s.apply(vmDown); return s }()},
+		{"quiet", func() state { s, _ := liveState.apply(halt); s, _ = s.apply(quiesced{Stop: 1}); return s }()},
+		{"changing backend", func() state { s, _ := liveState.apply(other); s, _ = s.apply(quiesced{Stop: 1}); return s }()},
+		{"sweeping", func() state {
+			s, _ := liveState.apply(halt)
+			s, _ = s.apply(quiesced{Stop: 1})
+			s, _ = s.apply(vmDown)
+			return s
+		}()},
 	}
 	events := []struct {
 		name string
@@ -72,6 +80,7 @@ func TestTable(t *testing.T) {
 		{"running=true", run}, {"running=false", halt}, {"containerd", other}, {"vm up", vmUp}, {"vm elsewhere", vmMoved},
 		{"vm crashed", vmLost}, {"vm stopped", vmDown}, {"subscribed to A", up}, {"subscribed to B", upOther},
 		{"session lost", sessionLost{Why: "x"}}, {"sweep stored", sweepStored{}},
+		{"quiesced", quiesced{Stop: 1}}, {"vm up with containerd", vmOther},
 	}
 	var rows []tables.Row
 	for _, s := range states {
@@ -102,18 +111,18 @@ func TestAnotherEngineIsSweptBeforeItIsAnnounced(t *testing.T) {
 
 func TestASweepWaitsForEachKindsWordOfThisSweep(t *testing.T) {
 	s := after(append([]event{run, vmUp, up}, passes()...)...)
-	for _, e := range []event{halt, vmDown, kindSwept{messages.KindVolume}} { // the last: of a sweep before, said twice
+	for _, e := range []event{halt, quiesced{Stop: 1}, vmDown, kindSwept{Kind: messages.KindVolume}} { // the last: of a sweep before, said twice
 		s, _ = s.apply(e)
 	}
 	require.Equal(t, sweeping, s.Phase)
 	s, effects := s.apply(sweepStored{})
 	require.Equal(t, "sweepMirrors", names(effects))
 	for _, k := range sweptKinds[1:] {
-		s, _ = s.apply(kindSwept{k})
+		s, _ = s.apply(kindSwept{Kind: k})
 	}
 	require.Equal(t, messages.ReasonStopping, s.report().Reason)
 	require.Equal(t, "the mirrors are being removed: waiting for containers", s.report().Message)
-	s, _ = s.apply(kindSwept{sweptKinds[0]})
+	s, _ = s.apply(kindSwept{Kind: sweptKinds[0]})
 	require.Equal(t, messages.ReasonStopped, s.report().Reason)
 	require.Equal(t, int64(3), s.report().Generation)
 }
@@ -141,13 +150,32 @@ func TestACrashKeepsTheMirrors(t *testing.T) {
 	require.Equal(t, "startSession", names(effects))
 }
 
+// A session is stopped when its word that it has subscribed is on its way already: taken for the word of its successor, it must not
+// keep the successor from being announced.
+func TestTheLateWordOfAStoppedSessionIsOvertakenByItsSuccessors(t *testing.T) {
+	s := after(run, vmUp, vmLost, vmUp)
+	s, effects := s.apply(up)
+	require.Equal(t, "storeEngine, announce", names(effects))
+	s, effects = s.apply(subscribed{sessionUp{Epoch: 2, Info: dockerio.Info{ID: "A"}}})
+	require.Equal(t, "announce", names(effects))
+	for _, e := range passes() {
+		s, _ = s.apply(e)
+	}
+	require.Equal(t, live, s.Phase)
+}
+
 func TestReports(t *testing.T) {
 	live := after(append([]event{run, vmUp, up}, passes()...)...)
 	require.Equal(t, messages.ReasonConnected, live.report().Reason)
 	stopping, _ := live.apply(halt)
-	require.Equal(t, int64(3), stopping.report().Quiesced, "on the desire alone")
+	require.Zero(t, stopping.report().Quiesced, "what was begun may still run")
+	require.True(t, stopping.report().Busy)
+	stopping, _ = stopping.apply(quiesced{Stop: 1})
+	require.Equal(t, int64(3), stopping.report().Quiesced)
+	require.False(t, stopping.report().Busy)
 	require.Less(t, stopping.report().Generation, int64(3), "not done while there are mirrors")
 	s, _ := stopping.apply(vmDown)
+	require.Equal(t, sweeping, s.Phase)
 	for _, e := range swept() {
 		s, _ = s.apply(e)
 	}
@@ -214,7 +242,7 @@ func TestSchedules(t *testing.T) {
 			s = next
 			require.Equal(t, session, s.Session)
 		}
-		events := []event{run, halt, other, vmUp, vmMoved, vmLost, vmDown, sessionLost{Why: "x"}, loaded{Mirrored: true, EngineID: "A"}}
+		events := []event{run, halt, other, vmUp, vmMoved, vmLost, vmDown, vmOther, quiesced{Stop: 1}, quiesced{Stop: 2}, sessionLost{Why: "x"}, loaded{Mirrored: true, EngineID: "A"}}
 		for range rapid.IntRange(0, 50).Draw(t, "steps") {
 			switch i := rapid.IntRange(0, len(events)+4).Draw(t, "event"); {
 			case i < len(events):
@@ -230,7 +258,7 @@ func TestSchedules(t *testing.T) {
 				stored = true
 				step(sweepStored{})
 			case i == len(events)+3:
-				step(kindSwept{sweptKinds[rapid.IntRange(0, len(sweptKinds)-1).Draw(t, "kind")]})
+				step(kindSwept{Kind: sweptKinds[rapid.IntRange(0, len(sweptKinds)-1).Draw(t, "kind")]})
 			default:
 				step(passDone{mirroredKinds[0]})
 			}

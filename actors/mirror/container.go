@@ -25,7 +25,7 @@ func containerOps() *kindOps {
 		inspect: func(ctx context.Context, e dockerio.Engine, id string) (any, error) {
 			return e.InspectContainer(ctx, id)
 		},
-		remove: func(ctx context.Context, e dockerio.Engine, id, _ string) error {
+		remove: func(ctx context.Context, e dockerio.Engine, id, _, _ string) error {
 			return e.RemoveContainer(ctx, id)
 		},
 		act:   actOnContainer,

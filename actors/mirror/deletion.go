@@ -25,8 +25,8 @@ func (o *owner) replayRecords(c *kit.Context, identity string) {
 	for name, rec := range inOrder(o.records) {
 		delete(o.records, name)
 		t := o.targets[name]
-		if t == nil || rec.Done || rec.Identity == "" || rec.Identity != identity {
-			o.supersede(c, rec)
+		if t == nil || rec.Done || identity == "" || rec.Identity != identity {
+			o.supersede(c, name, messages.ReasonIdentityChanged)
 			continue
 		}
 		t.replay, t.deletedAt = &rec, &metav1.Time{Time: rec.Asked}
@@ -34,19 +34,34 @@ func (o *owner) replayRecords(c *kit.Context, identity string) {
 	}
 }
 
-// supersede ends a deletion whose object cannot be proved to be the one it was asked for: not deleting wins.
-func (o *owner) supersede(c *kit.Context, rec journal.DeletionRecord) {
+// supersede ends an accepted deletion that is not done, where everybody can see it: not deleting wins.
+func (o *owner) supersede(c *kit.Context, name, reason string) {
+	sayUndone(c, "delete", o.ops.kind.Name, name, reason)
+	if reason == messages.ReasonMirrorReset {
+		c.Tell(o.ops.path, endedUndone{})
+	}
+	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, name)}})
+}
+
+// sayUndone is the event of an accepted wish that ends without having been carried out.
+func sayUndone(c *kit.Context, verb, kind, name, reason string) {
 	c.House.Events.Add(messages.HouseEvent{Type: messages.EventSuperseded, Actor: c.Path(),
-		Message: fmt.Sprintf("delete %s %q: Superseded/IdentityChanged: what the engine has now is not what it was asked for", rec.Kind, rec.Name)})
-	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(rec.Kind, rec.Name)}})
+		Message: fmt.Sprintf("%s %s %q: %s/%s: %s", verb, kind, name, messages.ReasonSuperseded, reason, superseding(reason))})
+}
+
+func superseding(reason string) string {
+	if reason == messages.ReasonMirrorReset {
+		return "the mirror was reset before it was done"
+	}
+	return "what the engine has now cannot be proved to be what it was asked for"
 }
 
 // askDelete is a client's request: precondition, journal, store, reply.
 func (o *owner) askDelete(c *kit.Context, m Delete, sender *actor.PID) {
 	t := o.targets[m.Name]
 	switch {
-	case t != nil && t.stored == nil && t.sent != 0:
-		t.early = append(t.early, earlyDelete{m, sender}) // readers see it before the owner is told
+	case t != nil && t.sent != 0 && (t.stored == nil || t.dropFirst):
+		t.early = append(t.early, earlyDelete{m, sender}) // what is stored next, and readers may see it before the owner is told
 		return
 	case t == nil || t.stored == nil:
 		c.ReplyTo(sender, o.deleteNotFound(m.Name))
@@ -88,9 +103,13 @@ func (o *owner) performRemoval(c *kit.Context, t *target, eff effect) {
 	case record:
 		o.recordDeletion(c, t)
 	case reject:
+		why := "the journal could not take it; nothing has been done"
+		if eff.Reason != "" {
+			why = superseding(eff.Reason) + "; nothing has been done"
+			c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
+		}
 		for _, pid := range t.asked {
-			c.ReplyTo(pid, Deleted{Err: messages.NewError(messages.CodeUnavailable, "delete", o.ops.kind.Name, t.name,
-				"the journal could not take it; nothing has been done")})
+			c.ReplyTo(pid, Deleted{Err: messages.NewError(messages.CodeUnavailable, "delete", o.ops.kind.Name, t.name, why)})
 		}
 		t.asked, t.deletedAt = nil, nil
 	case showDeleting:
@@ -100,7 +119,11 @@ func (o *owner) performRemoval(c *kit.Context, t *target, eff effect) {
 	case callRemove:
 		o.callRemove(c, t)
 	case scheduleRemove:
-		wait := backoff(c, removeRetryMin, removeRetryMax, eff.Tries)
+		limit := removeRetryMax
+		if t.rem.Reason == messages.ReasonInUse && len(t.blockers) > 0 {
+			limit = removeInUseMax
+		}
+		wait := backoff(c, removeRetryMin, limit, eff.Tries)
 		c.After(wait, removeDueFor{name: t.name})
 		c.Retrying(t.name, "remove", eff.Tries, wait)
 	case watchBlockers:
@@ -109,6 +132,12 @@ func (o *owner) performRemoval(c *kit.Context, t *target, eff effect) {
 		c.Tell(control.Containers, watchUsers{Ref: userRef{o.ops.kind.Name, o.id}, From: c.Path()})
 	case finishRemoval:
 		o.finishRemoval(c, t)
+	case supersede:
+		o.supersede(c, t.name, eff.Reason)
+	case leave:
+		o.leave(c, t)
+	case forgetIt:
+		o.forget(c, t, eff.Reason)
 	}
 }
 
@@ -123,9 +152,12 @@ func (o *owner) recordDeletion(c *kit.Context, t *target) {
 }
 
 func (o *owner) deletionOf(t *target, obj messages.Object) journal.DeletionRecord {
+	if t.proof == "" {
+		t.proof = o.identify(obj)
+	}
 	return journal.DeletionRecord{
 		Kind: o.ops.kind.Name, Name: t.name, Owner: o.id, UID: obj.GetUID(), Asked: t.deletedAt.Time,
-		Identity: o.identify(obj), Created: obj.GetCreationTimestamp().Time,
+		Identity: t.proof, Created: obj.GetCreationTimestamp().Time,
 	}
 }
 
@@ -170,19 +202,34 @@ func (o *owner) showDeletion(c *kit.Context, t *target) {
 }
 
 func (o *owner) callRemove(c *kit.Context, t *target) {
-	if !o.ops.valid(o.id) { // a skeleton: nothing in the engine to remove
+	switch {
+	case !o.ops.valid(o.id): // a skeleton: nothing in the engine to remove
 		o.removal(c, t, callDone{OK: true})
 		return
+	case o.probe.doubtful():
+		o.removal(c, t, callDone{Class: messages.ClassTransient, Message: "another object may have come under its name; it is being looked at"})
+		return
 	}
-	ref, name, id, ops, deliver := t.ref, t.name, o.id, o.ops, c.Deliver()
+	ref, name, id, proof, ops, deliver := t.ref, t.name, o.id, t.proof, o.ops, c.Deliver()
 	o.d.Calls.Submit(calls.Call{
 		Key: calls.Key{Kind: ops.kind.Name, ID: name}, Lane: calls.Intent, Name: "remove", Actor: c.Path(), Changes: true,
-		Deadline: removeDeadline,
+		Deadline: removeDeadline, Epoch: o.session.Epoch,
 		Do: func(ctx context.Context, e dockerio.Engine) (any, error) {
-			return nil, ops.remove(ctx, e, id, ref)
+			return nil, ops.remove(ctx, e, id, ref, proof)
 		},
 		Done: func(out calls.Outcome) { deliverOutcome(deliver, out, removeOutcome{name: name, out: out}) },
 	})
+}
+
+// prove compares what was seen just now with what a deletion after a gap was asked for. While nothing was missed, what is seen is
+// what the resource stands for.
+func (o *owner) prove(c *kit.Context, t *target, identity string) {
+	switch {
+	case !t.rem.Prove:
+		t.proof = identity
+	default:
+		o.removal(c, t, proved{Same: identity != "" && identity == t.proof})
+	}
 }
 
 // deliverOutcome sends msg to the owner that asked, or the panic of the call, which then is the owner's own.
@@ -220,9 +267,7 @@ func (o *owner) finishRemoval(c *kit.Context, t *target) {
 	rec := o.deletionOf(t, obj)
 	rec.Done = true
 	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.PutDeletion(rec)}})
-	obj.SetConditions(messages.RemoveCondition(obj.Conditions(), messages.ConditionDeletionBlocked))
-	o.setCondition(obj, messages.ConditionDeletionBlocked, metav1.ConditionTrue, messages.ReasonForeignHolders,
-		"held by "+strings.Join(admission.Foreign(obj), ", "))
+	obj.SetConditions(leftBehind(obj, false, o.d.Now()))
 	o.publish(c, t, obj)
 }
 
@@ -232,7 +277,7 @@ func (o *owner) forget(c *kit.Context, t *target, reason string) {
 	o.endWrites(c, t)
 	o.unwatch(c, t)
 	c.NotRetrying(t.name)
-	t.rem, t.deletedAt, t.replay = removal{Live: t.rem.Live}, nil, nil
+	t.rem, t.deletedAt, t.replay, t.proof = removal{Live: t.rem.Live}, nil, nil, ""
 	t.replying, t.asked = append(t.replying, t.asked...), nil
 	o.drop(c, t, reason)
 }

@@ -52,8 +52,9 @@ type family struct {
 	// begun: the journal has told its open records; got are its answers, by bucket, until then.
 	begun bool
 	got   map[string][]journal.Entry
-	// open are the owners that had records in the journal when this supervisor started.
-	open map[string]bool
+	// open are the owners that had records in the journal when this supervisor started and are not there yet, with the deletions among
+	// them.
+	open map[string][]string
 
 	// listing is the token of the list in flight, 0 when none is; relist: another one is wanted after it; listTimer: the next one
 	// waits for its turn.
@@ -67,6 +68,8 @@ type family struct {
 	lastProof time.Time
 	// Swept must be told, and by when.
 	sweeping bool
+	// superseded counts the wishes that ended undone by a sweep since the newest session began.
+	superseded int
 	// sweeps tells the deadline of this sweep from those before.
 	sweeps int
 	// told is the Progress told last.
@@ -136,7 +139,7 @@ func Volumes(d *Deps) func() kit.Actor {
 }
 
 func newFamily(d *Deps, ops *kindOps, x extra) *family {
-	return &family{d: d, ops: ops, kids: map[string]*kid{}, open: map[string]bool{}, got: map[string][]journal.Entry{}, extra: x}
+	return &family{d: d, ops: ops, kids: map[string]*kid{}, open: map[string][]string{}, got: map[string][]journal.Entry{}, extra: x}
 }
 
 type noExtra struct{}
@@ -222,10 +225,19 @@ func (f *family) fromObject(c *kit.Context, msg any) bool {
 		f.healed(c, m)
 	case finished:
 		f.finished(c, m.ID)
+	case held:
+		if k := f.kids[m.ID]; k != nil {
+			k.held = true
+			f.checkSwept(c)
+		}
+	case endedUndone:
+		f.superseded++
 	case relist:
 		f.wantList(c)
 	case kit.ChildFailed:
-		if k := f.kids[m.Name]; k != nil {
+		if k := f.kids[m.Name]; k != nil && f.sweeping && !k.stopping {
+			c.TellChild(m.Name, sweepNow{})
+		} else if k != nil {
 			// The message it failed on is lost, and the session it knew of: it is told to look again.
 			k.busy = false
 			f.passed(c, m.Name, k.pass)
@@ -255,18 +267,18 @@ func (f *family) begin(c *kit.Context, m journal.Loaded) {
 	}
 	f.begun = true
 	for _, e := range f.got[journal.BucketDeletions] {
-		if rec, err := journal.DecodeDeletion(e); err == nil {
-			f.open[rec.Owner] = true
+		if rec, err := journal.DecodeDeletion(e); err == nil && f.kids[rec.Owner] == nil {
+			f.open[rec.Owner] = append(f.open[rec.Owner], rec.Name)
 		}
 	}
 	for _, e := range f.got[journal.BucketObjects] {
-		if rec, err := journal.DecodeObject(e); err == nil {
-			f.open[rec.Owner] = true
+		if rec, err := journal.DecodeObject(e); err == nil && f.kids[rec.Owner] == nil && f.open[rec.Owner] == nil {
+			f.open[rec.Owner] = []string{}
 		}
 	}
 	for _, e := range f.got[journal.BucketOperations] {
-		if rec, err := journal.DecodeOperation(e); err == nil {
-			f.open[rec.Owner] = true
+		if rec, err := journal.DecodeOperation(e); err == nil && f.kids[rec.Owner] == nil && f.open[rec.Owner] == nil {
+			f.open[rec.Owner] = []string{}
 		}
 	}
 	f.got = nil
@@ -286,7 +298,7 @@ func (f *family) newSession(c *kit.Context, s Session) {
 	if s.Epoch <= f.session.Epoch && f.online {
 		return
 	}
-	f.session, f.online, f.sweeping = s, true, false
+	f.session, f.online, f.sweeping, f.superseded = s, true, false, 0
 	f.first = firstPass{id: c.Token()}
 	f.listFails, f.relist = 0, false
 	f.list(c, passList)

@@ -76,6 +76,8 @@ func TestRemovalTable(t *testing.T) {
 		{"in use", callDone{Class: messages.ClassConflict}}, {"failed", callDone{Class: messages.ClassTransient}},
 		{"no session", callDone{NoSession: true, Class: messages.ClassTransient}},
 		{"object gone", objectGone{}}, {"orphaned", orphaned{}}, {"remove due", removeDue{}}, {"online", online{}},
+		{"online after a gap", online{Prove: true}}, {"the same", proved{Same: true}}, {"another object", proved{}},
+		{"mirror reset", ended{}}, {"mirror reset, held", ended{Held: true}},
 	}
 	name := func(r removal) string {
 		if !r.Live {
@@ -86,10 +88,10 @@ func TestRemovalTable(t *testing.T) {
 	var rows []tables.Row
 	for _, live := range []bool{true, false} {
 		for phase := noRemoval; phase <= removed; phase++ {
-			if phase == due && live || phase == calling && !live {
+			if phase == due && live || (phase == calling || phase == unproved) && !live {
 				continue // not a state to rest in
 			}
-			s := removal{Phase: phase, Live: live}
+			s := removal{Phase: phase, Live: live, Prove: phase == unproved}
 			for _, e := range events {
 				next, effects := s.apply(e.e)
 				rows = append(rows, tables.Row{State: name(s), Event: e.name, Next: name(next), Effects: tables.Names(effects)})
@@ -189,6 +191,9 @@ func TestRemovalSchedules(t *testing.T) {
 			calls := count(effects, callRemove{})
 			flying += calls
 			if calls > 0 {
+				require.False(t, next.Prove, "called before the object was proved to be the same")
+			}
+			if calls > 0 {
 				require.True(t, accepted, "called before it was accepted")
 			}
 			if accepted {
@@ -197,7 +202,7 @@ func TestRemovalSchedules(t *testing.T) {
 			require.LessOrEqual(t, flying, 1)
 			r = next
 		}
-		events := []event{deleteAsked{}, recorded{OK: true}, recorded{}, removeDue{}, online{},
+		events := []event{deleteAsked{}, recorded{OK: true}, recorded{}, removeDue{}, online{}, online{Prove: true}, proved{Same: true},
 			callDone{Class: messages.ClassConflict}, callDone{Class: messages.ClassTransient}, callDone{NoSession: true}}
 		for range rapid.IntRange(0, 40).Draw(t, "steps") {
 			step(events[rapid.IntRange(0, len(events)-1).Draw(t, "event")])

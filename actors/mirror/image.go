@@ -45,7 +45,7 @@ func listImages(ctx context.Context, e dockerio.Engine) ([]row, error) {
 // removeImage removes one reference, or an image without any, after looking what it stands for now: a tag that names another
 // image, and an image that got a tag, are not what was asked for any more. Between the look and the call a tag can still move;
 // Docker's API has no way to close that.
-func removeImage(ctx context.Context, e dockerio.Engine, id, ref string) error {
+func removeImage(ctx context.Context, e dockerio.Engine, id, ref, _ string) error {
 	now, err := e.InspectImage(ctx, ref)
 	switch {
 	case errors.Is(err, messages.ErrNotFound):
@@ -108,13 +108,16 @@ type image struct {
 
 func newImage(d *Deps, ops *kindOps, id string, load bool) kit.Actor {
 	i := &image{owner: newOwner(d, ops, id, load)}
-	i.identify = func(messages.Object) string {
-		if i.facts == nil || i.facts.LastTagTime.IsZero() {
-			return ""
-		}
-		return i.id + "|" + i.facts.LastTagTime.String()
-	}
+	i.identify = func(messages.Object) string { return i.identity() }
 	return i
+}
+
+// identity is the image's, as the newest inspect saw it.
+func (i *image) identity() string {
+	if i.facts == nil || i.facts.LastTagTime.IsZero() {
+		return ""
+	}
+	return i.id + "|" + i.facts.LastTagTime.String()
 }
 
 // Receive implements kit.Actor.
@@ -180,7 +183,9 @@ func (i *image) observe(c *kit.Context, m observe) {
 		i.lane = calls.Sync
 		i.online(c, m.Session)
 	}
+	retagged := false
 	if r, ok := m.Row.(dockerio.ImageRow); ok && m.Seq >= i.applied {
+		retagged = i.facts != nil && i.row != nil && !slices.Equal(i.row.Tags, r.Tags)
 		i.applied, i.row, i.absent = m.Seq, &r, false
 		i.finishing = false
 		i.show(c)
@@ -190,7 +195,8 @@ func (i *image) observe(c *kit.Context, m observe) {
 	if fresh {
 		i.step(c, began{Answered: answered})
 	}
-	if m.Absent || m.Changed || i.finished {
+	// Each tag moves the time of the last one, which is part of the identity; after a gap a deletion waits for it.
+	if m.Absent || m.Changed || i.finished || retagged || fresh && i.proving() {
 		i.finished = false
 		i.step(c, marked{})
 	}
@@ -277,6 +283,9 @@ func (i *image) inspected(c *kit.Context, m inspectOutcome) {
 	case err == nil:
 		facts := m.out.Value.(dockerio.Image)
 		i.facts, i.reason, i.inspectErr = &facts, "", ""
+		for _, t := range inOrder(i.targets) {
+			i.prove(c, t, i.identity())
+		}
 		c.Label("", "")
 		i.step(c, found{})
 		if i.absent && len(facts.Tags) == 0 {
@@ -309,7 +318,7 @@ func (i *image) inspected(c *kit.Context, m inspectOutcome) {
 func (i *image) vanish(c *kit.Context) {
 	i.row, i.facts = nil, nil
 	for _, t := range inOrder(i.targets) {
-		if t.want != nil {
+		if t.want != nil || t.rem.asked() {
 			i.gone(c, t)
 		}
 	}
@@ -339,6 +348,16 @@ func (i *image) release(c *kit.Context) {
 		c.Tell(i.ops.path, released{ID: i.id, Seq: i.releasing})
 		i.releasing = 0
 	}
+}
+
+// proving: a deletion waits for the image to be seen.
+func (i *image) proving() bool {
+	for _, t := range i.targets {
+		if t.rem.Prove {
+			return true
+		}
+	}
+	return false
 }
 
 // relist asks the supervisor for a list: only that tells what tags are left.

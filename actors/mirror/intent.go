@@ -370,11 +370,17 @@ func (o *object) endIntent(c *kit.Context, reason string) {
 	if reason != "" {
 		why = "Superseded/" + reason
 	}
+	tell := func(what string) {
+		tellSupersededIntent(c, o.ops.kind.Name, o.id, what, why)
+		if reason == messages.ReasonMirrorReset {
+			c.Tell(o.ops.path, endedUndone{}) // counted
+		}
+	}
 	if w.s.Receipt.pending() {
-		tellSupersededIntent(c, o.ops.kind.Name, o.id, "action "+w.s.Receipt.Verb+" ("+w.s.Receipt.ID+")", why)
+		tell("action " + w.s.Receipt.Verb + " (" + w.s.Receipt.ID + ")")
 	}
 	if w.s.open() {
-		tellSupersededIntent(c, o.ops.kind.Name, o.id, "spec.state="+w.s.State, why)
+		tell("spec.state=" + w.s.State)
 	}
 	for _, pid := range append(w.acted, w.client) {
 		c.ReplyTo(pid, Acted{Err: o.actError(messages.CodeNotFound, "act on", "it went meanwhile")})

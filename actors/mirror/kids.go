@@ -23,6 +23,8 @@ type kid struct {
 	pending *observe
 	// stopping: it said it has finished; what comes now is for its successor.
 	stopping bool
+	// held: nothing is left of it since a sweep but what foreign finalizers keep.
+	held bool
 	// pass it still owes an answer to.
 	pass uint64
 	// probed is when it was last asked to inspect by rotation.
@@ -85,7 +87,8 @@ func (f *family) kid(c *kit.Context, id string) *kid {
 	if k == nil {
 		k = &kid{probed: f.d.Now()}
 		f.kids[id] = k
-		f.spawn(c, id, f.open[id] || !f.begun)
+		_, open := f.open[id]
+		f.spawn(c, id, open || !f.begun)
 		delete(f.open, id)
 	}
 	return k

@@ -24,8 +24,8 @@ type kindOps struct {
 	list func(ctx context.Context, e dockerio.Engine) ([]row, error)
 	// inspect one object; what it returns goes to fill.
 	inspect func(ctx context.Context, e dockerio.Engine, id string) (any, error)
-	// remove the engine object behind a resource: id is the owner's, ref the resource's.
-	remove func(ctx context.Context, e dockerio.Engine, id, ref string) error
+	// remove the engine object behind a resource: id is the owner's, ref the resource's, proof its identity as last seen.
+	remove func(ctx context.Context, e dockerio.Engine, id, ref, proof string) error
 	// act makes a call that changes whether the object runs; nil for kinds that nothing but a deletion is wanted of.
 	act func(ctx context.Context, e dockerio.Engine, id, verb string, grace time.Duration) error
 	// sight is what an intent goes by; only with act.
@@ -42,6 +42,8 @@ type kindOps struct {
 	fill func(o messages.Object, seen any, now time.Time)
 	// differs compares a row with the store for the audit, and says what differs.
 	differs func(data any, stored []store.Item) string
+	// seenAs is the identity of an object as seen just now; nil where the engine identity is one.
+	seenAs func(seen any) string
 	// identity proves that a resource still stands for the engine object a deletion was asked for.
 	identity func(o messages.Object) string
 	// settling: the object died and its restart policy may be at work.
@@ -51,6 +53,9 @@ type kindOps struct {
 	// owner makes the actor of one object.
 	owner func(d *Deps, ops *kindOps, id string, load bool) kit.Actor
 }
+
+// ambiguous: what the engine calls an object may stand for another one later.
+func (k *kindOps) ambiguous() bool { return k.recreates || k.listOnly }
 
 // askInspect submits an inspect of the owner's object.
 func (o *owner) askInspect(c *kit.Context, lane calls.Lane) {

@@ -169,6 +169,9 @@ func (o *object) takeRow(c *kit.Context, m observe) bool {
 
 // show publishes the object as seen. It reports whether that is news.
 func (o *object) show(c *kit.Context, t *target, seen any, status metav1.ConditionStatus, reason, message string) bool {
+	if o.ops.seenAs != nil && seen != nil {
+		o.prove(c, t, o.ops.seenAs(seen))
+	}
 	o.finishing = false
 	if t.rem.Phase == removed {
 		return false // the resource stands for what is gone; others hold it
@@ -209,7 +212,7 @@ func (o *object) inspected(c *kit.Context, m inspectOutcome) {
 	case err == nil:
 		o.applied = m.out.Seq
 		if o.probe.AskedDestroyed && t.want != nil && o.ops.recreates {
-			o.forget(c, t, "") // another object under the same name
+			o.gone(c, t) // another object under the same name
 		}
 		o.step(c, found{})
 		o.sawObject(c, t, m.out.Value)

@@ -27,6 +27,7 @@ const (
 	probeRetryMax   = 30 * time.Second
 	removeRetryMin  = 500 * time.Millisecond
 	removeRetryMax  = time.Minute
+	removeInUseMax  = 30 * time.Minute // its users are known, and wake it when they go
 	removeDeadline  = 30 * time.Second
 )
 
@@ -63,8 +64,8 @@ type owner struct {
 	intents  intents
 	// finishing: nothing is left to own; the supervisor is told once the store knows.
 	finishing bool
-	// finished: the supervisor was told.
-	finished bool
+	// finished: the supervisor was told. heldTold: that what is left is only held by others.
+	finished, heldTold bool
 	// identify proves which engine object a resource stands for.
 	identify func(messages.Object) string
 }
@@ -90,6 +91,8 @@ type target struct {
 	early []earlyDelete
 	// uid and created of a deletion replayed after a restart of the daemon.
 	replay *journal.DeletionRecord
+	// proof tells the engine object apart from another one of that name; empty = nothing does.
+	proof string
 	// record is what clients wrote, as the journal has it; nil = nothing. writing is the write on its way, writes wait for it.
 	record  *journal.ObjectRecord
 	writing *write
@@ -125,6 +128,9 @@ func (o *owner) start(c *kit.Context) {
 	for _, it := range o.d.Table.Load().OwnedBy(o.ops.kind.Name, o.id) {
 		t := o.target(it.Object.GetName(), "")
 		t.stored, t.want = it.Object, it.Object
+		if gone := it.Object.GetDeletionTimestamp(); gone != nil && !slices.Contains(it.Object.GetFinalizers(), messages.Finalizer) {
+			t.rem.Phase, t.deletedAt = removed, gone // held by others only
+		}
 		if o.inherited == nil {
 			o.inherited = map[string]types.UID{}
 		}
@@ -353,29 +359,19 @@ func (o *owner) setCondition(obj messages.Object, kind string, status metav1.Con
 // degrade shows on every resource why the mirror may not be right.
 func (o *owner) degrade(c *kit.Context, status metav1.ConditionStatus, reason, message string) {
 	for _, t := range inOrder(o.targets) {
-		if obj := t.current(); obj != nil {
+		if obj := t.current(); obj != nil && t.rem.Phase != removed {
 			o.setCondition(obj, messages.ConditionSynced, status, reason, message)
 			o.publish(c, t, obj)
 		}
 	}
 }
 
-// online tells every deletion whether there is an engine to ask.
+// online tells every deletion whether there is an engine to ask, and that what happened before it was not seen.
 func (o *owner) online(c *kit.Context, s Session) {
 	o.session = s
 	for _, t := range inOrder(o.targets) {
-		o.removal(c, t, online{})
+		o.removal(c, t, online{Prove: o.ops.ambiguous()})
 	}
-}
-
-// sweep forgets every resource without a word to the engine.
-func (o *owner) sweep(c *kit.Context) {
-	for _, t := range inOrder(o.targets) {
-		o.forget(c, t, messages.ReasonMirrorReset)
-	}
-	o.records, o.objects = nil, nil
-	o.step(c, failed{NoSession: true}) // an answer that is still on its way is of nobody's interest
-	o.finish(c)
 }
 
 // finish tells the supervisor when the last resource is gone.
@@ -389,8 +385,12 @@ func (o *owner) finishIfIdle(c *kit.Context) {
 		return
 	}
 	for _, t := range inOrder(o.targets) {
-		if t.want != nil || t.writing != nil {
-			return // held by a foreign finalizer, or being made
+		if t.writing != nil {
+			return // being made
+		}
+		if t.want != nil {
+			o.tellHeld(c)
+			return
 		}
 	}
 	if o.heldOver(c) {

@@ -172,3 +172,6 @@ func (p probe) decide(out []effect) (probe, []effect) {
 func (p probe) known() bool {
 	return p.Waiting || p.Exist != unseen && !p.Asking && !p.Dirty
 }
+
+// doubtful: a destroy was seen, and not yet what the name stands for since.
+func (p probe) doubtful() bool { return p.Destroyed || p.AskedDestroyed }

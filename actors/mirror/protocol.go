@@ -81,8 +81,11 @@ type (
 		Epoch uint64
 		What  string
 	}
-	// Swept says that no mirror of the kind is left.
-	Swept struct{ Kind string }
+	// Swept says that no mirror of the kind is left but what foreign finalizers hold, and how many accepted wishes ended undone by it.
+	Swept struct {
+		Kind       string
+		Superseded int
+	}
 )
 
 // Delete asks the owner of a resource to delete it; the sender gets Deleted.
@@ -162,6 +165,9 @@ type (
 	healed struct{ ID, What string }
 	// finished: the engine has no such object, and neither has the store.
 	finished struct{ ID string }
+	// held: of what a sweep ended, foreign finalizers keep something. endedUndone: an accepted wish ended undone by a sweep.
+	held        struct{ ID string }
+	endedUndone struct{}
 	// resync asks an object to show that the engine is unreachable or stopping.
 	showReason struct{ Reason, Message string }
 	sweepNow   struct{}

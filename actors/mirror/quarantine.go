@@ -70,8 +70,7 @@ func (f *family) quarantine(c *kit.Context, m kit.ChildGaveUp) {
 	}
 	f.label(c)
 	if f.sweeping {
-		f.removeAll(c, m.Name, messages.ReasonMirrorReset)
-		delete(f.kids, m.Name)
+		f.sweepQuarantined(c, m.Name, k)
 		f.checkSwept(c)
 	}
 }
@@ -144,7 +143,9 @@ func (f *family) quarantineChecked(c *kit.Context, m quarantineChecked) {
 			journal.DropOperation(f.ops.kind.Name, it.Object.GetName()),
 		}})
 	}
-	f.removeAll(c, m.id, "")
+	if f.endAll(c, m.id, false) {
+		return
+	}
 	delete(f.kids, m.id)
 	f.extra.ended(c, f, m.id)
 	f.label(c)

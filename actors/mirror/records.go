@@ -71,11 +71,11 @@ func (o *owner) loadDeletions(c *kit.Context, entries []journal.Entry) {
 		o.records[rec.Name] = rec
 		if t := o.targets[rec.Name]; t != nil && t.stored != nil && o.inherited[rec.Name] == rec.UID {
 			delete(o.records, rec.Name) // the same incarnation, watched by this process without a gap
-			t.deletedAt = &metav1.Time{Time: rec.Asked}
+			t.deletedAt, t.proof = &metav1.Time{Time: rec.Asked}, rec.Identity
 			if rec.Done {
 				o.removal(c, t, orphaned{})
 			} else {
-				o.removal(c, t, replayed{})
+				o.removal(c, t, replayed{Prove: o.ops.ambiguous()}) // what the incarnation before failed on may have been the news
 			}
 		}
 	}

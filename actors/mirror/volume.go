@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,9 +23,8 @@ func volumeOps() *kindOps {
 		inspect: func(ctx context.Context, e dockerio.Engine, id string) (any, error) {
 			return e.InspectVolume(ctx, id)
 		},
-		remove: func(ctx context.Context, e dockerio.Engine, id, _ string) error {
-			return e.RemoveVolume(ctx, id)
-		},
+		remove:   removeVolume,
+		seenAs:   func(seen any) string { return identityOfVolume(seen.(dockerio.Volume)) },
 		fill:     func(o messages.Object, seen any, _ time.Time) { fillVolume(o.(*messages.Volume), seen) },
 		differs:  volumeDiffers,
 		identity: volumeIdentity,
@@ -63,9 +63,34 @@ func fillVolume(v *messages.Volume, seen any) {
 	}
 }
 
-// volumeIdentity is all that Docker tells of which volume a name stands for.
+// removeVolume removes the volume of that name after looking whether it is still the one that was seen last. Between the look and
+// the call another one can take the name; Docker's API has no way to close that.
+func removeVolume(ctx context.Context, e dockerio.Engine, id, _, proof string) error {
+	now, err := e.InspectVolume(ctx, id)
+	switch {
+	case errors.Is(err, messages.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case proof != "" && identityOfVolume(now) != proof:
+		return messages.NewError(messages.CodeUnavailable, "remove", messages.KindVolume, id,
+			"it is not as it was seen last, perhaps another one under its name; it is being looked at")
+	}
+	return e.RemoveVolume(ctx, id)
+}
+
+// identityOfVolume is all that Docker tells of which volume a name stands for; empty when it tells no time of creation.
+func identityOfVolume(v dockerio.Volume) string {
+	var seen messages.Volume
+	fillVolume(&seen, v)
+	return volumeIdentity(&seen)
+}
+
 func volumeIdentity(o messages.Object) string {
 	s := o.(*messages.Volume).Status
+	if s.CreatedAt == nil {
+		return ""
+	}
 	labels, _ := json.Marshal([]map[string]string{s.Labels, s.Options}) // maps of strings always marshal, sorted
 	return fmt.Sprintf("%s|%v|%s|%s", s.Name, s.CreatedAt, s.Driver, labels)
 }

@@ -221,9 +221,7 @@ func (o *owner) writeCommitted(c *kit.Context, t *target, err error) {
 	if t.rem.Phase == removed && len(w.record.Finalizers) == 0 { // nobody holds it any more
 		t.writing = nil
 		c.ReplyTo(w.sender, Written{Reply: &messages.WriteReply{Object: w.result.Object, Changed: true, Warnings: w.result.Warnings}})
-		c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(o.ops.kind.Name, t.name)}})
-		o.forget(c, t, "")
-		o.lookAgain(c)
+		o.letGo(c, t, content)
 		return
 	}
 	o.intents.accepted(c, t, w)
@@ -352,9 +350,9 @@ func (o *owner) skeletonOf(t *target) messages.Object {
 // deleted, and waits for them; the rest goes.
 func (o *owner) gone(c *kit.Context, t *target) {
 	switch {
-	case t.rem.deleting():
+	case t.rem.asked() || t.rem.Phase == removed:
 		o.removal(c, t, objectGone{})
-	case t.want != nil && len(admission.Foreign(t.want)) > 0:
+	case t.want != nil && foreign(t.want):
 		t.deletedAt = &metav1.Time{Time: o.d.Now().UTC().Truncate(time.Second)}
 		o.removal(c, t, orphaned{})
 	default:

@@ -98,7 +98,7 @@ func (a *vmActor) Receive(c *kit.Context, msg any) {
 	case control.VMDesire:
 		a.do(c, desired{m})
 	case control.EngineReport:
-		a.do(c, engineReported{quiesced: m.Quiesced, ready: m.Ready == "True", reason: m.Reason})
+		a.do(c, engineReported{quiesced: m.Quiesced, busy: m.Busy, ready: m.Ready == "True", reason: m.Reason})
 	case inspected, started, stopped, timerFired:
 		a.do(c, m)
 	case watchSaw:

@@ -82,8 +82,10 @@ type (
 	}
 	engineReported struct {
 		quiesced int64
-		ready    bool
-		reason   string
+		// busy: what it has begun may still run.
+		busy   bool
+		ready  bool
+		reason string
 	}
 	timerFired struct {
 		timer timer
@@ -229,6 +231,7 @@ type state struct {
 
 	engineKnown bool
 	quiesced    int64
+	engineBusy  bool
 	engineReady bool
 	engineSays  string
 
@@ -286,7 +289,7 @@ func (s state) apply(e event) (state, []effect) {
 		if trouble && e.reason != s.engineSays && s.seen == vmdriver.Running {
 			s.doubt = true
 		}
-		s.engineKnown, s.quiesced, s.engineReady, s.engineSays = true, max(s.quiesced, e.quiesced), e.ready, e.reason
+		s.engineKnown, s.quiesced, s.engineBusy, s.engineReady, s.engineSays = true, max(s.quiesced, e.quiesced), e.busy, e.ready, e.reason
 	case timerFired:
 		if !s.fired(e) {
 			return s, nil
@@ -555,7 +558,7 @@ func (s *state) letGo() bool {
 	case !s.engineKnown:
 		return false
 	case s.want.Running:
-		return !s.engineReady && s.spoke && !s.reported.Running
+		return !s.engineReady && !s.engineBusy && s.spoke && !s.reported.Running
 	}
 	return s.quiesced >= s.want.Generation
 }

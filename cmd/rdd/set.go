@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -165,6 +166,9 @@ func (c *cli) change(ctx context.Context, client *supervisor.Client, patch json.
 	if err != nil {
 		return nil, err
 	}
+	for _, w := range reply.Warnings {
+		c.notef("warning: %s", w)
+	}
 	if o.output != "json" {
 		note := ""
 		switch {
@@ -204,8 +208,10 @@ func (c *cli) settle(ctx context.Context, client *supervisor.Client, app *messag
 	}
 	show.end()
 	if err == nil {
+		c.noteReset(app, done)
 		return done, nil
 	}
+	c.noteReset(app, last)
 	why := whyNow(ctx, client, messages.KindApp, messages.AppName, last)
 	if errors.Is(err, messages.ErrTimeout) {
 		return nil, notSettled(err, why, app, o)
@@ -214,6 +220,19 @@ func (c *cli) settle(ctx context.Context, client *supervisor.Client, app *messag
 		return nil, explained{err, lines}
 	}
 	return nil, err
+}
+
+// noteReset says how many accepted wishes a reset of the mirrors between the two has ended undone.
+func (c *cli) noteReset(before, after *messages.App) {
+	was, is := before.Status.LastReset, after.Status.LastReset
+	if is == nil || is.Superseded == 0 || was != nil && was.Sweep >= is.Sweep {
+		return
+	}
+	what := "1 pending deletion or intent"
+	if is.Superseded > 1 {
+		what = fmt.Sprintf("%d pending deletions and intents", is.Superseded)
+	}
+	c.notef("%s ended undone as %s/%s; rdd events names them", what, messages.ReasonSuperseded, messages.ReasonMirrorReset)
 }
 
 // notSettled is the time-out of a change, with the chain of what blocks it.

@@ -421,7 +421,7 @@ func TestVirtual_ActionsSuperseded(t *testing.T) {
 		second, err := h.act(id, messages.ActionPause)
 		require.NoError(t, err)
 		require.NotEqual(t, first.Status.LastAction.ID, second.Status.LastAction.ID)
-		require.Contains(t, h.superseded(), first.Status.LastAction.ID)
+		require.Contains(t, h.supersededWords(), first.Status.LastAction.ID)
 		h.world.Up()
 		pass(2 * time.Second)
 		require.Equal(t, messages.ContainerPaused, h.status(id))
@@ -435,7 +435,7 @@ func TestVirtual_ActionsSuperseded(t *testing.T) {
 		require.NoError(t, h.delete("container", id))
 		pass(time.Second)
 		require.Equal(t, messages.ActionSuperseded, h.container(id).Status.LastAction.State)
-		require.Contains(t, h.superseded(), third.Status.LastAction.ID)
+		require.Contains(t, h.supersededWords(), third.Status.LastAction.ID)
 		h.world.Up()
 		pass(2 * time.Second)
 		require.Nil(t, h.get("container", id))
@@ -443,8 +443,8 @@ func TestVirtual_ActionsSuperseded(t *testing.T) {
 	})
 }
 
-// superseded are the messages of all events of that type.
-func (h *house) superseded() string {
+// supersededWords are the messages of all events of that type.
+func (h *house) supersededWords() string {
 	r, err := h.client.Events(h.Context(), messages.EventsRequest{})
 	require.NoError(h, err)
 	var all []string
@@ -534,4 +534,52 @@ func TestVirtual_LostAnswers(t *testing.T) {
 		require.Equal(t, messages.ActionFailed, last.State)
 		require.Contains(t, last.Error, "OutcomeUnknown")
 	})
+}
+
+// What is pending when the mirror is reset ends, visibly; nothing of it comes back.
+func TestVirtual_ASweepEndsIntents(t *testing.T) {
+	virtually(t, func(t *testing.T, h *house) {
+		one, two, three := h.in(messages.ContainerExited), h.in(messages.ContainerRunning), h.in(messages.ContainerRunning)
+		pass(time.Second)
+		h.wants(three, messages.StateRunning, messages.PolicyOnce)
+		pass(time.Second)
+		h.world.Down()
+		pass(time.Second)
+		h.wants(one, messages.StateRunning, messages.PolicyOnce)
+		_, err := h.act(two, messages.ActionStop)
+		require.NoError(t, err)
+		h.set("running=false")
+		pass(time.Minute)
+		require.Empty(t, h.list("container"))
+		said := h.supersededWords()
+		require.Contains(t, said, fmt.Sprintf("spec.state=running of container %q: Superseded/MirrorReset", one))
+		require.Contains(t, said, fmt.Sprintf("of container %q: Superseded/MirrorReset", two))
+		require.NotContains(t, said, three, "that one was applied")
+		h.world.Up()
+		h.set("running=true")
+		h.settled()
+		pass(time.Minute)
+		require.Empty(t, h.calls())
+		require.Equal(t, messages.StateUnknown, h.container(one).Spec.State)
+		require.Nil(t, h.container(two).Status.LastAction)
+	})
+}
+
+// A container whose actor only panics takes no action, and says so in a way that a client may try again.
+func TestAnActionOfAQuarantinedContainer(t *testing.T) {
+	h := start(t, nil).settled()
+	id := h.run("web")
+	h.eventually("mirrored", func() bool { return h.get("container", id) != nil })
+	_, err := h.client.Debug(t.Context(), messages.DebugRequest{Actor: "rdd/containers/" + id, Action: "panic", Count: 6})
+	require.NoError(t, err)
+	h.eventually("quarantined", func() bool {
+		_ = h.world.Noise(id)
+		_ = h.world.Rename(id, fmt.Sprint("web", time.Now().UnixNano()))
+		c := messages.Condition(h.get("container", id), messages.ConditionSynced)
+		return c != nil && c.Reason == messages.ReasonQuarantined
+	})
+	_, err = h.act(id, messages.ActionStop)
+	require.ErrorIs(t, err, messages.ErrTransient)
+	require.ErrorContains(t, err, "quarantined")
+	require.Empty(t, h.calls())
 }

@@ -3,6 +3,7 @@ package virtual
 import (
 	"flag"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -86,6 +87,9 @@ func (h *house) day(long time.Duration) {
 	h.converge(soon, true)
 }
 
+// actionID is another in each run.
+var actionID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+
 // transcript is everything that was said and done in a day of that seed.
 func transcript(t *testing.T, seed uint64, long time.Duration) []string {
 	var out []string
@@ -97,6 +101,9 @@ func transcript(t *testing.T, seed uint64, long time.Duration) []string {
 		}
 		out = append(out, h.told...)
 	})
+	for i, line := range out {
+		out[i] = actionID.ReplaceAllString(line, "ID")
+	}
 	return out
 }
 

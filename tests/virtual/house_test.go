@@ -170,6 +170,16 @@ func (h *house) debug(actor string) {
 	})
 }
 
+func (h *house) write(r messages.WriteRequest) (err error) {
+	h.order.do(func() { _, err = h.client.Write(context.Background(), r) })
+	return err
+}
+
+func (h *house) act(r messages.ActionRequest) (err error) {
+	h.order.do(func() { _, err = h.client.Action(context.Background(), r) })
+	return err
+}
+
 func (h *house) list(kind string) messages.Objects {
 	l, err := h.client.List(context.Background(), kind, supervisor.ListOptions{})
 	if err != nil {

@@ -46,6 +46,9 @@ func (h *house) check(full bool) error {
 	if err := h.checkConditions(truth); err != nil {
 		return err
 	}
+	if err := h.checkIntents(truth); err != nil {
+		return err
+	}
 	h.uids.check(h)
 	return nil
 }
@@ -192,6 +195,46 @@ func (h *house) checkConditions(truth sim.Snapshot) error {
 		}
 	}
 	return nil
+}
+
+// underWay is how long an intent may be open with the engine up: an old restart is waited for, a hung call runs into its deadline.
+const underWay = 90 * time.Second
+
+// checkIntents: what was accepted has an end, or says what is tried again; what is said to be applied is so, or has drifted.
+func (h *house) checkIntents(truth sim.Snapshot) error {
+	for _, o := range h.list(messages.KindContainer) {
+		c := o.(*messages.Container)
+		what := messages.NameOf(o)
+		if a := c.Status.LastAction; a != nil && a.State == messages.ActionPending && time.Since(a.RequestedAt.Time) > underWay {
+			return fmt.Errorf("%s: action %s has no end", what, a.Action)
+		}
+		intent, drifted := messages.Condition(o, messages.ConditionIntentApplied), messages.Condition(o, messages.ConditionDrifted)
+		switch {
+		case c.Spec.State == messages.StateUnknown && (intent != nil || drifted != nil):
+			return fmt.Errorf("%s: nothing is wanted of it, and it says %+v %+v", what, intent, drifted)
+		case c.Spec.State == messages.StateUnknown:
+		case intent == nil:
+			return fmt.Errorf("%s: spec.state is %s, and nothing is said of it", what, c.Spec.State)
+		case c.DeletionTimestamp == nil && c.Status.ObservedGeneration < c.Generation && intent.Reason != messages.ReasonRetrying &&
+			time.Since(intent.LastTransitionTime.Time) > underWay:
+			return fmt.Errorf("%s: spec.state=%s has no end: %+v", what, c.Spec.State, intent)
+		}
+		if drifted == nil || drifted.Status != metav1.ConditionFalse {
+			continue
+		}
+		for _, t := range truth.Containers {
+			if t.ID == c.Name && !slices.Contains(statusesOf[c.Spec.State], t.Status) {
+				return fmt.Errorf("%s: spec.state=%s, it is %s, and is said not to have drifted", what, c.Spec.State, t.Status)
+			}
+		}
+	}
+	return nil
+}
+
+// statusesOf a state that was brought about.
+var statusesOf = map[string][]string{
+	messages.StateRunning: {messages.ContainerRunning}, messages.StatePaused: {messages.ContainerPaused},
+	messages.StateCreated: {messages.ContainerCreated, messages.ContainerExited},
 }
 
 // identities remembers which uid stood for which object of the engine.

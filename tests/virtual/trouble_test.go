@@ -92,7 +92,8 @@ func cut(h *house) (string, func()) {
 var reads = []string{sim.OpInspectContainer, sim.OpInspectContainer, sim.OpInspectImage, sim.OpInspectVolume, sim.OpListContainers,
 	sim.OpListImages, sim.OpListVolumes}
 
-var changes = []string{sim.OpRemoveContainer, sim.OpRemoveImage, sim.OpRemoveVolume}
+var changes = []string{sim.OpRemoveContainer, sim.OpRemoveImage, sim.OpRemoveVolume, sim.OpStartContainer, sim.OpStopContainer,
+	sim.OpPauseContainer, sim.OpRestartContainer}
 
 // victim is one container, or every object.
 func (h *house) victim() string {

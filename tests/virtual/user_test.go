@@ -51,6 +51,8 @@ var habits = []something{
 	{1, func(h *house) string { return fmt.Sprint("container prune ", len(h.world.ContainerPrune(nil))) }},
 	{4, deleteThroughRdd},
 	{1, deleteNamespace},
+	{4, wishThroughRdd},
+	{3, actThroughRdd},
 }
 
 // live does one thing, chosen by the seed.
@@ -219,6 +221,31 @@ func deleteThroughRdd(h *house) string {
 		h.moved(h.world.Snapshot().Images)
 	}
 	return said("rdd delete "+messages.NameOf(o), h.delete(kind, o.GetName()))
+}
+
+func wishThroughRdd(h *house) string {
+	o, ok := one(h, h.list(messages.KindContainer))
+	if !ok {
+		return "rdd patch nothing"
+	}
+	state, _ := one(h, messages.ContainerStates())
+	policy := messages.PolicyOnce
+	if h.rng.IntN(4) == 0 {
+		policy = messages.PolicyEnforce
+	}
+	err := h.write(messages.WriteRequest{Kind: messages.KindContainer, Name: o.GetName(),
+		Patch: fmt.Appendf(nil, `{"spec":{"state":%q,"policy":%q}}`, state, policy)})
+	return said(fmt.Sprintf("rdd patch %s %s %s", messages.NameOf(o), state, policy), err)
+}
+
+func actThroughRdd(h *house) string {
+	o, ok := one(h, h.list(messages.KindContainer))
+	if !ok {
+		return "rdd ctl action nothing"
+	}
+	verb, _ := one(h, messages.Actions())
+	err := h.act(messages.ActionRequest{Name: o.GetName(), Action: verb})
+	return said("rdd ctl action "+messages.NameOf(o)+" "+verb, err)
 }
 
 func deleteNamespace(h *house) string {
