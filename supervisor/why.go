@@ -221,10 +221,10 @@ func (f facts) intentBlockers(o *messages.Container) []Blocker {
 	var out []Blocker
 	who, actors := messages.NameOf(o), ActorsOf(o)
 	if c := messages.Condition(o, messages.ConditionIntentApplied); c != nil && c.Status != metav1.ConditionTrue {
-		out = append(out, f.waitsForEngine(f.blocker(who, *c, "", actors...)))
+		out = append(out, f.waitsForEngine(f.blocker(who, *c, o.Name, actors...)))
 	}
 	if c := messages.Condition(o, messages.ConditionDrifted); c != nil && c.Status == metav1.ConditionTrue {
-		out = append(out, f.blocker(who, *c, o.Name))
+		out = append(out, f.blocker(who, *c, o.Name, actors...))
 	}
 	last := o.Status.LastAction
 	if last == nil || last.State != messages.ActionPending && last.State != messages.ActionFailed {

@@ -129,21 +129,16 @@ func (c *cli) waitAction(ctx context.Context, client *supervisor.Client, of *mes
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	receipt := asked
-	replaced := false
+	receipt, replaced := asked, false
 	_, err = client.Wait(ctx, messages.KindContainer, supervisor.WaitOptions{
 		For: ended, Name: of.Name, UID: string(of.UID), Timeout: waitLimit(o.timeout),
 		Progress: func(e messages.WatchEvent) {
-			now, ok := e.Object.(*messages.Container)
-			if !ok || now.UID != of.UID || now.Status.LastAction == nil || replaced {
-				return
+			if now, ok := e.Object.(*messages.Container); ok && now.UID == of.UID && !replaced {
+				receipt, replaced = receiptNow(asked, receipt, e, now.Status.LastAction)
 			}
-			if replaced = now.Status.LastAction.ID != asked.ID; replaced {
-				receipt.State, receipt.Error = messages.ActionSuperseded, "a newer action ("+now.Status.LastAction.Action+") took its place"
+			if replaced {
 				cancel()
-				return
 			}
-			receipt = *now.Status.LastAction
 		},
 	})
 	switch {
@@ -153,6 +148,23 @@ func (c *cli) waitAction(ctx context.Context, client *supervisor.Client, of *mes
 		return receipt, notEnded(of, receipt, whyNow(ctx, client, messages.KindContainer, of.Name, of), err, o.timeout)
 	}
 	return receipt, err
+}
+
+// receiptNow is the receipt of an action after a change of its container; replaced: no better one will come.
+func receiptNow(asked, known messages.ActionReceipt, e messages.WatchEvent, last *messages.ActionReceipt) (receipt messages.ActionReceipt, replaced bool) {
+	superseded := known
+	superseded.State = messages.ActionSuperseded
+	switch {
+	case e.Type == messages.Deleted && e.Reason == messages.ReasonMirrorReset:
+		superseded.Error = messages.ReasonMirrorReset + ": the application was stopped, or has another engine"
+		return superseded, true
+	case last == nil:
+		return known, false
+	case last.ID != asked.ID:
+		superseded.Error = "a newer action (" + last.Action + ") took its place"
+		return superseded, true
+	}
+	return *last, false
 }
 
 // receiptError is nil for an action that has succeeded or goes on. Errors: TerminalFailure, Conflict.

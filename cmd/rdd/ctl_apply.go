@@ -34,6 +34,7 @@ func newApply(c *cli) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.apply(cmd.Context(), cmd.InOrStdin(), &o) }
 	f := cmd.Flags()
 	f.StringArrayVarP(&o.files, "filename", "f", nil, "file with resources; - is stdin")
+	completeFlagWith(cmd, "filename", files)
 	f.BoolVar(&o.dryRun, "dry-run", false, "check everything as the real thing does, show what would be, change nothing")
 	outputFlag(cmd, &o.output, "json", "yaml", "name")
 	return cmd

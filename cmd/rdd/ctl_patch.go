@@ -26,11 +26,11 @@ type patchOptions struct {
 func newPatch(c *cli) *cobra.Command {
 	var o patchOptions
 	cmd := &cobra.Command{
-		Use:   "patch TYPE NAME | TYPE/NAME (-p PATCH | --patch-file FILE)",
+		Use:   "patch (TYPE NAME | TYPE/NAME) (-p PATCH | --patch-file FILE)",
 		Short: "Change fields of a resource by a patch",
 		Long: "Change fields of a resource by a JSON merge patch (--type merge) or a JSON patch (--type json), written as JSON or YAML.\n\n" +
-			"What can be changed: spec.state and spec.policy of a container; labels, annotations and the finalizers of others of\n" +
-			"containers, images and volumes; the spec of the App but for its namespace. Anything else is rejected by name.",
+			"What can be changed: spec.state and spec.policy of a container; labels, annotations and foreign finalizers of containers,\n" +
+			"images and volumes; the spec of the App but for its namespace. Anything else is rejected by name.",
 		Example: "  rdd ctl patch container web -p '{\"spec\":{\"state\":\"running\"}}'\n" +
 			"  rdd ctl patch container/web --type json -p '[{\"op\":\"replace\",\"path\":\"/spec/policy\",\"value\":\"Enforce\"}]'",
 	}
@@ -42,6 +42,7 @@ func newPatch(c *cli) *cobra.Command {
 	f.StringVar(&o.kind, "type", messages.PatchMerge, "type of the patch: merge|json")
 	f.StringVarP(&o.text, "patch", "p", "", "the patch")
 	f.StringVar(&o.file, "patch-file", "", "file with the patch; - is stdin")
+	completeFlagWith(cmd, "patch-file", files)
 	completeFlag(cmd, "type", messages.PatchMerge, messages.PatchJSON)
 	o.flags(cmd)
 	return cmd

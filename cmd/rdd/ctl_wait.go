@@ -66,7 +66,7 @@ func newWaitCondition(c *cli) *cobra.Command {
 		o.condition = "condition=" + args[last]
 		return c.wait(cmd.Context(), args[:last], &o)
 	}
-	cmd.ValidArgsFunction = c.resources(false)
+	cmd.ValidArgsFunction = c.conditions
 	o.flags(cmd)
 	return cmd
 }
