@@ -5,7 +5,9 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"github.com/google/uuid"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/rdd-desktop/rdd/actors/admission"
 	"github.com/rdd-desktop/rdd/actors/control"
@@ -123,7 +125,11 @@ func (o *owner) admit(c *kit.Context, t *target, w *write, stored messages.Objec
 	var err error
 	if stored == nil {
 		w.created = true
-		w.result, err = admission.Create(o.ops.kind, o.skeletonOf(t), r)
+		if w.result, err = admission.Create(o.ops.kind, o.skeletonOf(t), r); err == nil {
+			// It has no engine object that would tell which incarnation it is.
+			w.result.Object.SetUID(types.UID(uuid.NewString()))
+			w.result.Object.SetCreationTimestamp(metav1.Time{Time: o.d.Now().UTC().Truncate(time.Second)})
+		}
 	} else {
 		if _, open := o.objects[t.name]; open {
 			return nil, o.writeError(messages.CodeUnavailable, r.Name,
@@ -212,6 +218,9 @@ func (o *owner) writeCommitted(c *kit.Context, t *target, err error) {
 		o.forget(c, t, "")
 		o.lookAgain(c)
 		return
+	}
+	if t.rem.Phase == removed {
+		o.showHolders(content)
 	}
 	o.publish(c, t, content)
 	o.intents.accepted(c, t, w)
