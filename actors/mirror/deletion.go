@@ -220,14 +220,10 @@ func (o *owner) finishRemoval(c *kit.Context, t *target) {
 	rec := o.deletionOf(t, obj)
 	rec.Done = true
 	c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.PutDeletion(rec)}})
-	o.showHolders(obj)
-	o.publish(c, t, obj)
-}
-
-// showHolders says in what is about to be published who holds it.
-func (o *owner) showHolders(obj messages.Object) {
+	obj.SetConditions(messages.RemoveCondition(obj.Conditions(), messages.ConditionDeletionBlocked))
 	o.setCondition(obj, messages.ConditionDeletionBlocked, metav1.ConditionTrue, messages.ReasonForeignHolders,
 		"held by "+strings.Join(admission.Foreign(obj), ", "))
+	o.publish(c, t, obj)
 }
 
 // forget ends the resource and everything known of its deletion.

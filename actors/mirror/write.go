@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -48,7 +49,7 @@ type intents interface {
 	// accepting sees an admitted write before it is journalled: it may change what is to be published and what is recorded, adds
 	// what goes into the same transaction, or refuses.
 	accepting(c *kit.Context, t *target, w *write) ([]journal.Op, error)
-	// accepted sees it when the journal has it and it is in what the store shall have.
+	// accepted sees it when the journal has it, before it is published.
 	accepted(c *kit.Context, t *target, w *write)
 }
 
@@ -211,6 +212,10 @@ func (o *owner) writeCommitted(c *kit.Context, t *target, err error) {
 		content = w.result.Object
 	}
 	restore(content, w.record)
+	if t.rem.Phase == removed && len(w.record.Finalizers) > 0 {
+		o.setCondition(content, messages.ConditionDeletionBlocked, metav1.ConditionTrue, messages.ReasonForeignHolders,
+			"held by "+strings.Join(w.record.Finalizers, ", "))
+	}
 	if t.rem.Phase == removed && len(w.record.Finalizers) == 0 { // nobody holds it any more
 		t.writing = nil
 		c.ReplyTo(w.sender, Written{Reply: &messages.WriteReply{Object: w.result.Object, Changed: true, Warnings: w.result.Warnings}})
@@ -219,11 +224,8 @@ func (o *owner) writeCommitted(c *kit.Context, t *target, err error) {
 		o.lookAgain(c)
 		return
 	}
-	if t.rem.Phase == removed {
-		o.showHolders(content)
-	}
-	o.publish(c, t, content)
 	o.intents.accepted(c, t, w)
+	o.publish(c, t, content)
 }
 
 // answerWrite tells the one whose write is stored.
