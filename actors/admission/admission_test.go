@@ -143,8 +143,8 @@ func TestEveryFieldIsAllowedOrRejectedByName(t *testing.T) {
 			}
 			if at := strings.LastIndex(name, "[0]"); at >= 0 {
 				name = name[:at+3] // a new element has other fields that differ too
-			} else if strings.HasPrefix(name, "status.lastAction.") {
-				name = "status.lastAction" // so has a new receipt
+			} else if parent, _, ok := strings.Cut(name, "."+path[len(path)-1]); ok && slices.Contains([]string{"status.lastAction", "status.lastReset"}, parent) {
+				name = parent // so has a new receipt
 			}
 			require.Contains(t, err.Error(), name)
 			require.ErrorIs(t, err, messages.AsError(err))

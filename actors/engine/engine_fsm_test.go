@@ -157,7 +157,7 @@ func TestTheLateWordOfAStoppedSessionIsOvertakenByItsSuccessors(t *testing.T) {
 	s, effects := s.apply(up)
 	require.Equal(t, "storeEngine, announce", names(effects))
 	s, effects = s.apply(subscribed{sessionUp{Epoch: 2, Info: dockerio.Info{ID: "A"}}})
-	require.Equal(t, "announce", names(effects))
+	require.Equal(t, "sayLost, announce", names(effects))
 	for _, e := range passes() {
 		s, _ = s.apply(e)
 	}
