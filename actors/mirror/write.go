@@ -2,10 +2,13 @@ package mirror
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"github.com/google/uuid"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/rdd-desktop/rdd/actors/admission"
 	"github.com/rdd-desktop/rdd/actors/control"
@@ -135,7 +138,11 @@ func (o *owner) admit(c *kit.Context, t *target, w *write, stored messages.Objec
 	var err error
 	if stored == nil {
 		w.created = true
-		w.result, err = admission.Create(o.ops.kind, o.skeletonOf(t), r)
+		if w.result, err = admission.Create(o.ops.kind, o.skeletonOf(t), r); err == nil {
+			// It has no engine object that would tell which incarnation it is.
+			w.result.Object.SetUID(types.UID(uuid.NewString()))
+			w.result.Object.SetCreationTimestamp(metav1.Time{Time: o.d.Now().UTC().Truncate(time.Second)})
+		}
 	} else {
 		if _, open := o.objects[t.name]; open {
 			return nil, o.writeError(messages.CodeUnavailable, r.Name,
@@ -218,6 +225,10 @@ func (o *owner) writeCommitted(c *kit.Context, t *target, err error) {
 		content = w.result.Object
 	}
 	restore(content, w.record)
+	if t.rem.Phase == removed && len(w.record.Finalizers) > 0 {
+		o.setCondition(content, messages.ConditionDeletionBlocked, metav1.ConditionTrue, messages.ReasonForeignHolders,
+			"held by "+strings.Join(w.record.Finalizers, ", "))
+	}
 	if t.rem.Phase == removed && len(w.record.Finalizers) == 0 { // nobody holds it any more
 		t.writing = nil
 		c.ReplyTo(w.sender, Written{Reply: &messages.WriteReply{Object: w.result.Object, Changed: true, Warnings: w.result.Warnings}})

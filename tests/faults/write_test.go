@@ -127,8 +127,8 @@ func Test_S2_WhileTerminatingTheRemovalIsRefused(t *testing.T) {
 
 func TestForeignFinalizersHold(t *testing.T) {
 	h, names := mirrored(t)
-	h.patch("container", names["container"], `{"metadata":{"finalizers":["example.com/hold"]}}`)
-	h.patch("volume", names["volume"], `{"metadata":{"finalizers":["example.com/hold"]}}`)
+	h.patch("container", names["container"], `{"metadata":{"finalizers":["example.com/hold","example.com/too"]}}`)
+	h.patch("volume", names["volume"], `{"metadata":{"finalizers":["example.com/hold","example.com/too"]}}`)
 	require.NoError(t, h.delete("container", names["container"]))
 	require.NoError(t, h.world.VolumeRm("data"))
 	for _, kind := range []string{"container", "volume"} {
@@ -138,7 +138,9 @@ func TestForeignFinalizersHold(t *testing.T) {
 			c := messages.Condition(o, messages.ConditionDeletionBlocked)
 			return o.GetDeletionTimestamp() != nil && c != nil && c.Reason == messages.ReasonForeignHolders
 		})
-		require.Equal(t, []string{"example.com/hold"}, h.get(kind, name).GetFinalizers())
+		require.Equal(t, []string{"example.com/hold", "example.com/too"}, h.get(kind, name).GetFinalizers())
+		h.patch(kind, name, `{"metadata":{"finalizers":["example.com/too"]}}`)
+		require.Equal(t, "held by example.com/too", messages.Condition(h.get(kind, name), messages.ConditionDeletionBlocked).Message)
 		h.patch(kind, name, `{"metadata":{"finalizers":null}}`)
 		h.eventually("it completes", func() bool { return h.get(kind, name) == nil })
 	}
@@ -276,6 +278,7 @@ func TestWritesSurviveARestartOfTheDaemon(t *testing.T) {
 	require.Equal(t, messages.PolicyEnforce, h.get("container", id).(*messages.Container).Spec.Policy)
 	h.eventually("the skeleton is there", func() bool { return h.get("volume", "mine") != nil })
 	require.Equal(t, skeleton.GetUID(), h.get("volume", "mine").GetUID())
+	require.Equal(t, skeleton.GetCreationTimestamp(), h.get("volume", "mine").GetCreationTimestamp())
 	require.Equal(t, "c", h.get("volume", "mine").GetLabels()["team"])
 }
 
