@@ -17,6 +17,7 @@ var faults = []struct{ id, fault string }{
 	{"S2", "a finalizer that the user removed is not restored, and a deletion right after bypasses the engine"},
 	{"S3", "two writers race on the App's status"},
 	{"S4", "the socket's path is fixed, its directory made in passing, and errors swallowed"},
+	{"S5", "ContainerEngineReady is True for a backend that mirrors nothing"},
 	{"S6", "the error of a condition's write is discarded"},
 	{"S7", "a resource without an engine object hangs in Terminating for ever"},
 	{"S8", "the version of the engine's API is fixed"},

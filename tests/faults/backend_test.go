@@ -191,7 +191,7 @@ func TestAStopLetsRunningEffectsEndThenStopsThenSweeps(t *testing.T) {
 					undone = 2
 				}
 				require.Equal(t, undone, h.app().Status.LastReset.Superseded)
-				require.Equal(t, undone, h.superseded(messages.ReasonMirrorReset))
+				require.Equal(t, undone, h.undone(messages.ReasonMirrorReset))
 				require.Len(t, h.world.Snapshot().Containers, undone, "what was begun and ended is done")
 				require.Len(t, h.world.Snapshot().Volumes, 1)
 			})

@@ -31,8 +31,8 @@ func (h *house) blocked(kind, name string) metav1.Condition {
 	return metav1.Condition{}
 }
 
-// superseded are the house's events of that name which say why.
-func (h *house) superseded(why string) (n int) {
+// undone are the house's events of that name which say why.
+func (h *house) undone(why string) (n int) {
 	r, err := h.client.Events(h.Context(), messages.EventsRequest{})
 	require.NoError(h, err)
 	for _, e := range r.Events {
@@ -138,7 +138,7 @@ func Test_F17_WhatTookTheNameOfADeletedObjectIsLeftAlone(t *testing.T) {
 					require.NotEqual(t, old[x[0]], string(o.GetUID()), "it is another one")
 				}
 				if unseen {
-					require.Equal(t, 1, h.superseded(`delete Volume "`+h.get("volume", "data").GetName()+`": Superseded/IdentityChanged`))
+					require.Equal(t, 1, h.undone(`delete Volume "`+h.get("volume", "data").GetName()+`": Superseded/IdentityChanged`))
 				}
 			})
 		})
@@ -167,7 +167,7 @@ func Test_F17_ATagMadeAgainWhileTheEngineWasAwayIsAnotherOne(t *testing.T) {
 		require.Nil(t, h.get("image", "busybox").GetDeletionTimestamp())
 		require.NotEqual(t, uid, h.get("image", "busybox").GetUID())
 		require.NotNil(t, h.get("image", "spare:1"))
-		require.Equal(t, 1, h.superseded("IdentityChanged"), "and it is told why nothing was deleted")
+		require.Equal(t, 1, h.undone("IdentityChanged"), "and it is told why nothing was deleted")
 	})
 }
 
@@ -193,7 +193,7 @@ func Test_F17_WhatIsProvablyTheSameIsDeletedAfterAnOutage(t *testing.T) {
 		require.Empty(t, h.world.Snapshot().Containers)
 		require.Nil(t, h.get("image", "other:1"))
 		require.NotNil(t, h.get("image", "busybox"))
-		require.Zero(t, h.superseded(""))
+		require.Zero(t, h.undone(""))
 	})
 }
 
