@@ -42,6 +42,7 @@ var map_AppStatus = map[string]string{
 	"endpoint":           "Endpoint is the engine's address, e.g. unix:///var/run/docker.sock.",
 	"endpointSource":     "EndpointSource says where the address came from, e.g. \"DOCKER_HOST\" or \"context default\".",
 	"engine":             "Engine describes the engine connected to.",
+	"lastReset":          "LastReset is the last time all mirrors were removed, in this run of the daemon.",
 	"conditions":         "ConditionList is the conditions; see the Condition constants.",
 }
 
@@ -161,6 +162,16 @@ var map_ImageStatus = map[string]string{
 
 func (ImageStatus) SwaggerDoc() map[string]string {
 	return map_ImageStatus
+}
+
+var map_MirrorReset = map[string]string{
+	"":           "MirrorReset is one removal of all mirrors: the application was stopped, or its engine became another one.",
+	"sweep":      "Sweep is its number, counted over the life of the instance.",
+	"superseded": "Superseded is how many accepted deletions and intents ended undone by it, as Superseded/MirrorReset; rdd events names them.",
+}
+
+func (MirrorReset) SwaggerDoc() map[string]string {
+	return map_MirrorReset
 }
 
 var map_MirrorStatus = map[string]string{
