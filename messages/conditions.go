@@ -108,7 +108,7 @@ const (
 )
 
 // terminalReasons are those that no waiting changes: a waiter fails at once (exit 9).
-var terminalReasons = []string{ReasonStartFailed, ReasonStopFailed, ReasonCannotConnect}
+var terminalReasons = []string{ReasonStartFailed, ReasonStopFailed, ReasonCannotConnect, ReasonFailed}
 
 // TerminalReason reports whether a condition with this reason will not come true by waiting.
 func TerminalReason(reason string) bool { return slices.Contains(terminalReasons, reason) }

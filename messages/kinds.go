@@ -55,6 +55,8 @@ type Column struct {
 	Wide bool
 	// Value of the cell; now and skew let it show an age on the engine's clock.
 	Value func(o Object, now time.Time) string
+	// Note explains the cell below the table; nil, or an empty note = nothing to explain.
+	Note func(o Object) string
 }
 
 // Kinds is the table, in the order lists show it.

@@ -33,10 +33,13 @@ var containerKind = Kind{
 		column("IMAGE", func(c *Container) string { return dash(shortImage(c.Status.ImageName)) }),
 		column("STATE", func(c *Container) string { return stateCell(c, c.Status.Status) }),
 		column("HEALTH", func(c *Container) string { return dash(c.Status.Health) }),
+		{Name: "INTENT", Value: func(o Object, _ time.Time) string { return intentCell(o.(*Container)) }, Note: driftNote},
 		column("SYNCED", func(c *Container) string { return conditionCell(c, ConditionSynced) }),
 		ageColumn,
 		wide("PORTS", func(c *Container) string { return dash(portsCell(c.Status.Ports)) }),
 		wide("PID", func(c *Container) string { return fmt.Sprint(c.Status.Pid) }),
+		wide("POLICY", func(c *Container) string { return dash(c.Spec.Policy) }),
+		wide("LAST ACTION", func(c *Container) string { return lastActionCell(c.Status.LastAction) }),
 	},
 	HumanNames: func(o Object) []string { return nonEmpty(o.(*Container).Status.Name) },
 	IDs:        func(o Object) []string { return []string{o.GetName()} },
@@ -57,7 +60,7 @@ var imageKind = Kind{
 	New: func() Object { return &Image{TypeMeta: typeMeta(KindImage, ContainerAPIVersion)} },
 	Columns: []Column{
 		column("TAG", func(i *Image) string { return orElse(i.Status.RepoTag, "<none>") }),
-		column("ID", func(i *Image) string { return short(strings.TrimPrefix(i.Status.ID, "sha256:")) }),
+		column("ID", func(i *Image) string { return short(strings.TrimPrefix(orElse(i.Status.ID, i.Name), "sha256:")) }),
 		column("SIZE", func(i *Image) string { return byteSize(i.Status.Size) }),
 		column("STATE", func(i *Image) string { return stateCell(i, "") }),
 		column("SYNCED", func(i *Image) string { return conditionCell(i, ConditionSynced) }),
@@ -83,7 +86,7 @@ var volumeKind = Kind{
 	Name: KindVolume, Plural: "volumes", Aliases: []string{"vol"}, APIVersion: ContainerAPIVersion, Mirrored: true,
 	New: func() Object { return &Volume{TypeMeta: typeMeta(KindVolume, ContainerAPIVersion)} },
 	Columns: []Column{
-		column("NAME", func(v *Volume) string { return dash(v.Status.Name) }),
+		column("NAME", func(v *Volume) string { return orElse(v.Status.Name, v.Name) }),
 		column("DRIVER", func(v *Volume) string { return dash(v.Status.Driver) }),
 		column("STATE", func(v *Volume) string { return stateCell(v, "") }),
 		column("SYNCED", func(v *Volume) string { return conditionCell(v, ConditionSynced) }),
@@ -161,6 +164,37 @@ func conditionCell(o Object, conditionType string) string {
 		return "True"
 	}
 	return c.Reason
+}
+
+// intentCell is what spec.state wants: "-" for nothing, with the reason while that is not brought about, with a star when it was and
+// somebody else changed it since.
+func intentCell(c *Container) string {
+	if c.Spec.State == "" || c.Spec.State == StateUnknown {
+		return "-"
+	}
+	if driftNote(c) != "" {
+		return c.Spec.State + "*"
+	}
+	if applied := Condition(c, ConditionIntentApplied); applied != nil && applied.Status == metav1.ConditionFalse {
+		return c.Spec.State + "(" + applied.Reason + ")"
+	}
+	return c.Spec.State
+}
+
+// driftNote explains the star of intentCell.
+func driftNote(o Object) string {
+	drifted := Condition(o, ConditionDrifted)
+	if drifted == nil || drifted.Status != metav1.ConditionTrue {
+		return ""
+	}
+	return "* " + dash(o.(*Container).Status.Name) + ": " + orElse(drifted.Message, "changed outside rdd") + " (drift)"
+}
+
+func lastActionCell(r *ActionReceipt) string {
+	if r == nil {
+		return "-"
+	}
+	return r.Action + "(" + r.State + ")"
 }
 
 func portsCell(ports []ContainerPort) string {

@@ -208,9 +208,9 @@ func ContainerPolicies() []string { return []string{PolicyOnce, PolicyEnforce} }
 //
 // +k8s:deepcopy-gen=true
 type ContainerSpec struct {
-	// State wanted; "unknown" (at creation) wants nothing.
+	// State wanted: running, created (stopped; exited satisfies it too) or paused; unknown (at creation) wants nothing.
 	State string `json:"state"`
-	// Policy is Once (default) or Enforce.
+	// Policy is Once (default: brought about once per change of state, then let go) or Enforce (kept so).
 	Policy string `json:"policy"`
 }
 
@@ -242,7 +242,8 @@ const (
 // +k8s:deepcopy-gen=true
 type ActionReceipt struct {
 	// ID of the action, unique.
-	ID     string `json:"id"`
+	ID string `json:"id"`
+	// Action is start, stop, pause, unpause, restart or kill.
 	Action string `json:"action"`
 	// State is Pending, Succeeded, Failed or Superseded.
 	State string `json:"state"`

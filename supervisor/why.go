@@ -196,6 +196,9 @@ func (f facts) objectBlockers(o messages.Object) []Blocker {
 	if c := messages.Condition(o, messages.ConditionSynced); c != nil && c.Status != metav1.ConditionTrue {
 		out = append(out, f.waitsForEngine(f.blocker(messages.NameOf(o), *c, "", actors...)))
 	}
+	if container, ok := o.(*messages.Container); ok {
+		out = append(out, f.intentBlockers(container)...)
+	}
 	c := messages.Condition(o, messages.ConditionDeletionBlocked)
 	switch {
 	case c != nil && c.Status == metav1.ConditionTrue:
@@ -210,6 +213,29 @@ func (f facts) objectBlockers(o messages.Object) []Blocker {
 			Retries: f.retries(o.GetName(), actors...)})
 	}
 	return out
+}
+
+// intentBlockers is why a container is not what its user wants: spec.state is not brought about, or was and is no more; the newest
+// action goes on, or failed.
+func (f facts) intentBlockers(o *messages.Container) []Blocker {
+	var out []Blocker
+	who, actors := messages.NameOf(o), ActorsOf(o)
+	if c := messages.Condition(o, messages.ConditionIntentApplied); c != nil && c.Status != metav1.ConditionTrue {
+		out = append(out, f.waitsForEngine(f.blocker(who, *c, o.Name, actors...)))
+	}
+	if c := messages.Condition(o, messages.ConditionDrifted); c != nil && c.Status == metav1.ConditionTrue {
+		out = append(out, f.blocker(who, *c, o.Name, actors...))
+	}
+	last := o.Status.LastAction
+	if last == nil || last.State != messages.ActionPending && last.State != messages.ActionFailed {
+		return out
+	}
+	text := last.Action
+	if last.Error != "" {
+		text += ": " + strings.TrimPrefix(last.Error, last.Action+": ")
+	}
+	return append(out, Blocker{Who: who + " action", Reason: last.State, Message: text, Since: &metav1.Time{Time: last.RequestedAt.Time},
+		Terminal: last.State == messages.ActionFailed})
 }
 
 // waitsForEngine adds what blocks the engine to whoever waits for it.

@@ -116,3 +116,40 @@ func TestWhyAsksForTheUsers(t *testing.T) {
 	_, err = w.c.Why(t.Context(), "volume", "nonsense")
 	require.ErrorIs(t, err, messages.ErrNotFound)
 }
+
+// What a container's user wants and does not have, and the action that goes on or failed.
+func TestWhyAContainerIsNotWhatIsWanted(t *testing.T) {
+	at := metav1.NewMicroTime(time.Unix(1_900_000_000, 0))
+	tree := &messages.TreeNode{Path: "rdd", Children: []messages.TreeNode{
+		{Path: "rdd/containers", Children: []messages.TreeNode{{Path: "rdd/containers/" + hexID(1), Retries: retry("spec.state", hexID(1))}}}}}
+	for _, c := range []struct {
+		name       string
+		conditions []metav1.Condition
+		last       *messages.ActionReceipt
+		want       []string
+		terminal   bool
+	}{
+		{"all is done", []metav1.Condition{condition("IntentApplied", "True", "Applied", 2)}, &messages.ActionReceipt{State: messages.ActionSucceeded}, nil, false},
+		{"tried again", []metav1.Condition{condition("IntentApplied", "False", "Retrying", 2)}, nil,
+			[]string{"container/web IntentApplied Retrying [rdd/containers/" + hexID(1) + " spec.state]"}, false},
+		{"cannot be", []metav1.Condition{condition("IntentApplied", "False", "Failed", 2)}, nil,
+			[]string{"container/web IntentApplied Failed [rdd/containers/" + hexID(1) + " spec.state]"}, true},
+		{"drift", []metav1.Condition{condition("Drifted", "True", "Drifted", 2), condition("IntentApplied", "True", "Applied", 2)}, nil,
+			[]string{"container/web Drifted Drifted [rdd/containers/" + hexID(1) + " spec.state]"}, false},
+		{"an action goes on", nil, &messages.ActionReceipt{Action: "stop", State: messages.ActionPending, RequestedAt: at},
+			[]string{"container/web action Pending"}, false},
+		{"an action failed", nil, &messages.ActionReceipt{Action: "pause", State: messages.ActionFailed, Error: "pause: it is exited", RequestedAt: at},
+			[]string{"container/web action Failed"}, true},
+	} {
+		web := container(hexID(1), "web")
+		web.Status.ConditionList, web.Status.LastAction = c.conditions, c.last
+		found := facts{tree: tree}.blockage(web).BlockedBy
+		require.Equal(t, c.want, chain(found, ""), c.name)
+		if len(found) > 0 {
+			require.Equal(t, c.terminal, found[0].Terminal, c.name)
+		}
+		if c.last != nil && c.last.Error != "" {
+			require.Equal(t, "pause: it is exited", found[0].Message)
+		}
+	}
+}

@@ -93,6 +93,44 @@ func (c *cli) namesOf(ctx context.Context, kind, prefix string) ([]string, error
 	return out, nil
 }
 
+// conditions completes the names of wait-condition and, once there is one, the conditions that resources of its kind have.
+func (c *cli) conditions(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	found, directive := c.resources(false)(cmd, args, word)
+	if len(args) == 0 {
+		return found, directive
+	}
+	kind, _, slashed := strings.Cut(args[0], "/")
+	k, ok := messages.KindByName(kind)
+	if !ok || !slashed && len(args) < 2 {
+		return found, directive
+	}
+	return append(found, starting(word, inTime(func(ctx context.Context) ([]string, error) { return c.conditionsOf(ctx, k) }))...), directive
+}
+
+func (c *cli) conditionsOf(ctx context.Context, k messages.Kind) ([]string, error) {
+	client, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list, err := client.List(ctx, k.Name, supervisor.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, o := range list.Items {
+		for _, condition := range o.Conditions() {
+			out = append(out, condition.Type)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+// files completes files, as a shell does.
+func files(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveDefault
+}
+
 // assignments completes PROPERTY=VALUE of set.
 func assignments(_ *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 	name, _, valued := strings.Cut(word, "=")

@@ -21,6 +21,8 @@ type deleteOptions struct {
 	ignoreNotFound bool
 	uid            string
 	all            bool
+	detach         bool
+	yes            bool
 	output         string
 }
 
@@ -30,7 +32,9 @@ func newDelete(c *cli) *cobra.Command {
 		Use:   "delete TYPE NAME… | TYPE/NAME… | TYPE (--all | -l SEL | --field-selector SEL)",
 		Short: "Delete resources and the engine's objects behind them",
 		Long: "Delete resources and the engine's objects behind them.\n\nA container is removed, running or not, and keeps its volumes. A tagged image is untagged; its last tag removes\n" +
-			"the image. Nothing that is in use is removed by force: the deletion waits, and says for whom.",
+			"the image. Nothing that is in use is removed by force: the deletion waits, and says for whom.\n\n" +
+			"--detach is the way out of a deletion that cannot end: the resource goes, what is behind it stays, and when the engine has it\n" +
+			"still, it comes back as another resource, with another uid.",
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return c.delete(cmd.Context(), args, &o) }
 	cmd.ValidArgsFunction = c.resources(false)
@@ -43,6 +47,8 @@ func newDelete(c *cli) *cobra.Command {
 	f.BoolVar(&o.ignoreNotFound, "ignore-not-found", false, "succeed when there is no resource of that name")
 	f.StringVar(&o.uid, "uid", "", "delete only the resource with this uid")
 	f.BoolVar(&o.all, "all", false, "all resources of the kind")
+	f.BoolVar(&o.detach, "detach", false, "forget the resource only: nothing is removed from the engine, a deletion under way ends (needs --yes)")
+	f.BoolVar(&o.yes, "yes", false, "yes, --detach is meant")
 	outputFlag(cmd, &o.output, "json", "name")
 	return cmd
 }
@@ -60,6 +66,10 @@ func (c *cli) delete(ctx context.Context, args []string, o *deleteOptions) error
 	}
 	if o.uid != "" && (len(targets) != 1 || !named(targets)) {
 		return badRequest("--uid needs exactly one name")
+	}
+	if o.detach && !o.yes {
+		return messages.NewError(messages.CodeForbidden, "", "", "",
+			"--detach forgets the resource and leaves the engine's object: intents and a deletion under way are lost. If that is meant, say --yes too")
 	}
 	client, err := c.dial(ctx)
 	if err != nil {
@@ -89,7 +99,7 @@ func (c *cli) delete(ctx context.Context, args []string, o *deleteOptions) error
 
 // askDelete starts the deletion of everything a target stands for.
 func (c *cli) askDelete(ctx context.Context, client *supervisor.Client, t target, o *deleteOptions) (asked []messages.Object, failed []error) {
-	requests := []messages.DeleteRequest{{Kind: t.kind.Name, Name: t.name, UID: types.UID(o.uid)}}
+	requests := []messages.DeleteRequest{{Kind: t.kind.Name, Name: t.name, UID: types.UID(o.uid), Detach: o.detach}}
 	switch {
 	case o.scope.foreign(t.kind) && t.name != "":
 		if o.ignoreNotFound {
@@ -105,7 +115,7 @@ func (c *cli) askDelete(ctx context.Context, client *supervisor.Client, t target
 		}
 		requests = nil
 		for _, r := range list.Items {
-			requests = append(requests, messages.DeleteRequest{Kind: t.kind.Name, Name: r.GetName(), UID: r.GetUID()})
+			requests = append(requests, messages.DeleteRequest{Kind: t.kind.Name, Name: r.GetName(), UID: r.GetUID(), Detach: o.detach})
 		}
 	}
 	for _, req := range requests {
@@ -135,6 +145,9 @@ func (c *cli) finishDelete(ctx context.Context, client *supervisor.Client, r mes
 		if err := c.waitGone(ctx, client, r, left, o.timeout, o.output != "json"); err != nil {
 			return err
 		}
+	}
+	if o.detach {
+		word = "detached"
 	}
 	switch o.output {
 	case "json":

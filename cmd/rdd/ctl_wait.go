@@ -34,14 +34,40 @@ func newWait(c *cli) *cobra.Command {
 	cmd.ValidArgsFunction = c.resources(false)
 	f := cmd.Flags()
 	f.StringVar(&o.condition, "for", "", "what to wait for: condition=NAME[=VALUE], jsonpath='{PATH}'[=VALUE], create, delete")
+	completeFlag(cmd, "for", "condition=", "create", "delete", "jsonpath=")
 	f.StringVarP(&o.selector.Labels, "selector", "l", "", "label selector")
 	f.StringVar(&o.selector.Fields, "field-selector", "", "field selector")
 	f.StringVarP(&o.scope.namespace, "namespace", "n", "", "only resources of this namespace")
+	f.BoolVar(&o.all, "all", false, "all resources of the kind")
+	o.flags(cmd)
+	return cmd
+}
+
+// flags adds those of every wait; cmd.RunE must be set.
+func (o *waitOptions) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.DurationVar(&o.timeout, "timeout", 30*time.Second, "how long to wait for the condition; 0 checks once, a negative value waits without limit")
 	f.StringVar(&o.uid, "uid", "", "the resource's uid")
-	f.BoolVar(&o.all, "all", false, "all resources of the kind")
-	completeFlag(cmd, "for", "condition=", "create", "delete", "jsonpath=")
 	outputFlag(cmd, &o.output, "json", "name")
+}
+
+func newWaitCondition(c *cli) *cobra.Command {
+	var o waitOptions
+	cmd := &cobra.Command{
+		Use:     "wait-condition (TYPE/NAME… | TYPE NAME…) CONDITION[=VALUE]",
+		Short:   "Wait for a condition of resources by its name (wait --for=condition=…)",
+		Example: "  rdd ctl wait-condition app/app Settled\n  rdd ctl wait-condition container web IntentApplied --timeout 1m",
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) < 2 {
+			return badRequest("which condition of which resource? Give TYPE/NAME CONDITION")
+		}
+		last := len(args) - 1
+		o.condition = "condition=" + args[last]
+		return c.wait(cmd.Context(), args[:last], &o)
+	}
+	cmd.ValidArgsFunction = c.conditions
+	o.flags(cmd)
 	return cmd
 }
 

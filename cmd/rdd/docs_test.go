@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
+	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -48,4 +51,54 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 			}
 		}
 	}
+}
+
+// documentedCodes are the exit codes of documented commands that do not end with 0, here and in this order.
+var documentedCodes = map[string]int{
+	"ctl delete volume/data --timeout 1s": 4, // what is shown is the time-out
+}
+
+// Everything the documentation shows of an application and its resources does what is shown: the commands are run in their order, on
+// the simulated engine. (Those about the service need processes, and those that follow do not end: both are in scripts.)
+func TestDocumentedCommandsRun(t *testing.T) {
+	data, err := os.ReadFile("../../docs/cli.md")
+	require.NoError(t, err)
+	startSimulated(t)
+	seen := map[string]bool{}
+	for line := range strings.Lines(string(data)) {
+		command, shown := strings.CutPrefix(strings.TrimSpace(line), "$ ")
+		if !shown {
+			continue
+		}
+		command, _, _ = strings.Cut(command, " #")
+		command, _, _ = strings.Cut(command, " | ")
+		args := shellWords(command)
+		switch {
+		case command == "docker stop web":
+			args = []string{"rdd", "ctl", "action", "web", "stop"} // drift is made by whatever spec.state did not ask for
+		case args[1] == "svc", regexp.MustCompile(` (-w|-f|--watch)\b`).MatchString(command):
+			continue
+		}
+		out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+		code := 0
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+			code, err = exit.ExitCode(), nil
+		}
+		require.NoError(t, err, command)
+		seen[strings.Join(args[1:], " ")] = true
+		require.Equal(t, documentedCodes[strings.Join(args[1:], " ")], code, "%s: %s", command, out)
+	}
+	require.Greater(t, len(seen), 25)
+	for command := range documentedCodes {
+		require.True(t, seen[command], "%s is not documented any more", command)
+	}
+}
+
+// shellWords splits a line as a shell does that knows single quotes.
+func shellWords(line string) []string {
+	words := regexp.MustCompile(`(?:'[^']*'|[^\s'])+`).FindAllString(line, -1)
+	for i := range words {
+		words[i] = strings.ReplaceAll(words[i], "'", "")
+	}
+	return words
 }

@@ -48,7 +48,8 @@ func newRoot(c *cli) *cobra.Command {
 		return err
 	}
 	ctl := group("ctl", "Work with resources")
-	ctl.AddCommand(newGet(c), newDescribe(c), newWatch(c), newWait(c), newDelete(c), newAPIResources(c))
+	ctl.AddCommand(newGet(c), newDescribe(c), newWatch(c), newWait(c), newWaitCondition(c), newDelete(c), newPatch(c), newAnnotate(c), newLabel(c),
+		newApply(c), newAction(c), newExplain(c), newAPIResources(c))
 	svc := group("svc", "Work with the background service")
 	svc.AddCommand(newServe(c), newSvcCreate(c), newSvcStart(c), newSvcStop(c), newSvcRestart(c), newSvcDelete(c), newSvcStatus(c),
 		newSvcLog(c), newSvcPaths(c), newSvcLs(c))
@@ -75,6 +76,16 @@ func group(use, short string) *cobra.Command {
 		},
 		SuggestionsMinimumDistance: 2,
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+}
+
+// exactly takes n arguments; what they are is said otherwise.
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != n {
+			return badRequest("want %s; there are %d arguments", what, len(args))
+		}
+		return nil
 	}
 }
 

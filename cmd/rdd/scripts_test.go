@@ -17,7 +17,7 @@ const raceOptions = "atexit_sleep_ms=0"
 const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"rdd": main, "simulate": simulate, "toggle": toggle})
+	testscript.Main(m, map[string]func(){"rdd": main, "simulate": simulate, "toggle": toggle, "scribble": scribble})
 }
 
 // TestScripts runs the command line as people do: testdata/*.txtar need no daemon, testdata/daemon/*.txtar start their own.
@@ -41,6 +41,7 @@ func scripts(dir string) testscript.Params {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exitcode": exitcode,
 			"absent":   absent,
+			"until":    until,
 		},
 		Setup: func(e *testscript.Env) error {
 			// A home per script, short enough for sockets.

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/require"
 
 	"github.com/rdd-desktop/rdd/dockerio/sim"
 	"github.com/rdd-desktop/rdd/messages"
@@ -27,7 +30,7 @@ import (
 // TestSimulatedScripts runs the command line against daemons whose engine is in memory: "simulate FAULT…" starts one.
 func TestSimulatedScripts(t *testing.T) {
 	p := scripts(filepath.Join("testdata", "simulated"))
-	p.Cmds["until"], p.Cmds["first"], p.Cmds["deadsocket"] = until, first, deadSocket
+	p.Cmds["first"], p.Cmds["deadsocket"] = first, deadSocket
 	testscript.Run(t, p)
 }
 
@@ -89,7 +92,7 @@ func deadSocket(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // simulate is the program of a daemon with an engine in memory that holds a running container web (volume data), an ended one
-// job, and an image that nobody uses. Its arguments are what is wrong with the engine.
+// job, and an image that nobody uses. Its arguments are what is wrong with the engine (more: that there are ten more containers).
 func simulate() {
 	if err := runSimulation(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -111,8 +114,19 @@ func runSimulation(wrong []string) error {
 		"no-inspect": func() {
 			world.Faults().Fail(sim.OpInspectContainer, "web", 0, messages.NewError(messages.CodeUnavailable, "inspect", "container", "web", "broken"))
 		},
+		"no-start": func() {
+			world.Faults().Fail(sim.OpStartContainer, "job", 0, messages.NewError(messages.CodeInvalid, "start", "container", "job", "no such command"))
+		},
+		"slow-stop": func() { world.Faults().Hang(sim.OpStopContainer, "web") },
 		"slow-list": func() { world.Faults().Hang(sim.OpListVolumes, "") },
 		"no-stop":   func() {}, // of the driver, below
+		"more": func() {
+			for i := range scribbledUpon {
+				if _, err := world.Run(sim.ContainerOptions{Name: fmt.Sprintf("c%d", i), Image: "busybox"}); err != nil {
+					panic(err)
+				}
+			}
+		},
 	}
 	for _, w := range wrong {
 		if faults[w] == nil {
@@ -133,7 +147,48 @@ func runSimulation(wrong []string) error {
 		return err
 	}
 	<-ctx.Done()
+	states := map[string]string{}
+	for _, c := range world.Containers() {
+		states[c.Name] = c.Status
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(states); err != nil {
+		return err
+	}
 	return r.Stop(context.Background())
+}
+
+// startSimulated runs the program simulate in a home of its own, with more of what is wrong, and waits until it mirrors its engine. stop
+// ends it and gives what it has written: the states of the engine's containers. It is a process: gRPC's logger, which each start sets anew, is
+// the whole process's.
+func startSimulated(t *testing.T, wrong ...string) (stop func() map[string]string) {
+	t.Helper()
+	home, err := os.MkdirTemp("", "rdd") // short enough for sockets
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(home)) })
+	for name, value := range map[string]string{"HOME": home, "XDG_DATA_HOME": "", "RDD_INSTANCE": "", "GORACE": raceOptions} {
+		t.Setenv(name, value)
+	}
+	daemon := exec.Command("simulate", wrong...)
+	var out bytes.Buffer
+	daemon.Stdout, daemon.Stderr = &out, os.Stderr
+	require.NoError(t, daemon.Start())
+	ended := false
+	t.Cleanup(func() {
+		if !ended {
+			_ = daemon.Process.Kill()
+			_ = daemon.Wait()
+		}
+	})
+	require.Eventually(t, func() bool { return exec.Command("rdd", "svc", "status").Run() == nil }, patience, 10*time.Millisecond)
+	require.NoError(t, exec.Command("rdd", "set", "running=true", "virtualMachine.driver=simulated").Run())
+	return func() map[string]string {
+		require.NoError(t, exec.Command("rdd", "svc", "stop").Run())
+		ended = true
+		require.NoError(t, daemon.Wait())
+		states := map[string]string{}
+		require.NoError(t, json.Unmarshal(out.Bytes(), &states))
+		return states
+	}
 }
 
 func populate(world *sim.Engine) error {

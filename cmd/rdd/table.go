@@ -24,6 +24,8 @@ type table struct {
 	}
 	// kind of the rows printed last: another one gets its own headers.
 	kind string
+	// notes explain cells, in the order of the first of each.
+	notes []string
 }
 
 func newTable(w io.Writer, o printOptions, custom []messages.Column) *table {
@@ -36,7 +38,15 @@ func (t *table) list(l listing) error {
 	for _, o := range l.items {
 		t.row("", o)
 	}
-	return t.flush()
+	if err := t.flush(); err != nil || t.o.noHeaders {
+		return err
+	}
+	for _, note := range t.notes {
+		if _, err := io.WriteString(t.w, cell(note)+"\n"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *table) event(e messages.WatchEvent) error {
@@ -76,6 +86,11 @@ func (t *table) row(event string, o messages.Object) {
 			v = strings.ToLower(name) + "/" + v
 		}
 		cells = append(cells, v)
+		if c.Note != nil {
+			if note := c.Note(o); note != "" && !slices.Contains(t.notes, note) {
+				t.notes = append(t.notes, note)
+			}
+		}
 	}
 	t.line(cells)
 }

@@ -87,12 +87,14 @@ func unknownKind(name string) error {
 	return badRequest("unknown kind %q: want one of %s", name, kindNames())
 }
 
-func kindNames() string {
+func kindNames() string { return strings.Join(append(kindWords(), "all"), ", ") }
+
+func kindWords() []string {
 	var names []string
 	for _, k := range messages.Kinds() {
 		names = append(names, k.Plural)
 	}
-	return strings.Join(append(names, "all"), ", ")
+	return names
 }
 
 // severalKinds reports whether the targets are of more than one kind.
