@@ -386,7 +386,7 @@ func (o *object) endIntent(c *kit.Context, reason string) {
 		c.ReplyTo(pid, Acted{Err: o.actError(messages.CodeNotFound, "act on", "it went meanwhile")})
 	}
 	// A sweep has dropped all records, but for what was on its way.
-	if w.saving != nil || w.offering != nil || w.recorded && reason != messages.ReasonMirrorReset {
+	if w.saving != nil || w.s.Offer.ID != "" || w.recorded && reason != messages.ReasonMirrorReset {
 		c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropOperation(o.ops.kind.Name, o.ops.name(o.id))}})
 	}
 	o.will = nil

@@ -400,6 +400,7 @@ func (o *owner) finishIfIdle(c *kit.Context) {
 		delete(o.records, name)
 		c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.DropDeletion(rec.Kind, rec.Name)}})
 	}
+	o.intents.ended(c, "") // the journal may have told of it after the engine
 	o.finishing, o.finished = false, true
 	c.Tell(o.ops.path, finished{ID: o.id})
 }

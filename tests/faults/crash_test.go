@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rdd-desktop/rdd/actors/journal"
 	"github.com/rdd-desktop/rdd/actors/kit"
 	"github.com/rdd-desktop/rdd/dockerio/sim"
 	"github.com/rdd-desktop/rdd/messages"
@@ -261,4 +262,51 @@ func TestF18_DeathAtEveryStepOfAnIntent(t *testing.T) {
 		})
 	}
 	t.Log(total, "deaths")
+}
+
+// A container that went while nobody looked takes its intents along; another engine is not told what the first one was to do.
+func TestF17_AnIntentWhoseContainerIsGone(t *testing.T) {
+	t.Setenv("XDG_DATA_HOME", "")
+	t.Setenv("HOME", t.TempDir())
+	first, second := t.TempDir(), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		world := sim.New(sim.Options{})
+		defer world.Close()
+		_, err := world.Import("busybox:latest", "")
+		require.NoError(t, err)
+		h, r := live(t, world, first, nil)
+		h.set("running=true", "virtualMachine.driver=external")
+		h.settled()
+		id, other := h.in(messages.ContainerRunning), h.in(messages.ContainerRunning)
+		pass(time.Second)
+		world.Down()
+		pass(time.Second)
+		_, err = h.act(id, messages.ActionStop)
+		require.NoError(t, err)
+		h.wants(other, messages.StatePaused, messages.PolicyOnce)
+		finish(t, r)
+		require.NoError(t, world.Rm(id, true))
+		name := world.Snapshot().Containers[0].Name
+		require.NoError(t, world.Rm(other, true))
+		world.Up()
+		again, err := world.Run(sim.ContainerOptions{Name: name, Image: "busybox"})
+		require.NoError(t, err)
+
+		bequeath(t, first, second)
+		h, r = live(t, world, second, nil)
+		h.settled()
+		pass(time.Minute)
+		require.Contains(t, h.supersededWords(), id)
+		require.Empty(t, h.calls(), "the name is not the container")
+		require.Equal(t, messages.StateUnknown, h.container(again).Spec.State)
+		finish(t, r)
+		back, _, err := journal.Open(instanceIn(t, second).Journal())
+		require.NoError(t, err)
+		defer back.Close()
+		for _, bucket := range []string{journal.BucketOperations, journal.BucketObjects} {
+			left, err := back.Load(bucket, "")
+			require.NoError(t, err)
+			require.Empty(t, left, bucket)
+		}
+	})
 }
