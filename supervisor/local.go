@@ -140,6 +140,7 @@ func (b *localBackend) listInto(_ context.Context, r messages.ListRequest, f *fr
 			after = item.Object.GetName()
 		}
 	}
+	b.unpin(id)
 	return reply, nil
 }
 
@@ -182,6 +183,16 @@ func (b *localBackend) pin(id string, root snapshot) string {
 		b.expire()
 	})
 	return p.id
+}
+
+// unpin: the last page of a list has been read. Who lost it on the way lists again.
+func (b *localBackend) unpin(id string) {
+	if id == "" {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pins = slices.DeleteFunc(b.pins, func(p pin) bool { return p.id == id })
 }
 
 func (b *localBackend) expire() {

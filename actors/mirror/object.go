@@ -134,6 +134,9 @@ func (o *object) observe(c *kit.Context, m observe) {
 	case m.Changed || m.Destroyed:
 		o.auditing = ""
 		o.lane = calls.Live
+		if o.probe.Exist == unseen {
+			o.lane = calls.Intent // somebody waits for it to appear: before another look at what is there already
+		}
 	case m.Audit && !o.probe.Dirty && !o.probe.Asking:
 		o.auditing = "differs from the engine's list"
 		o.lane = calls.Audit
