@@ -312,3 +312,13 @@ func (o *owner) usersChanged(c *kit.Context, m users) {
 		}
 	}
 }
+
+// proving: a deletion waits for the object to be seen.
+func (o *owner) proving() bool {
+	for _, t := range o.targets {
+		if t.rem.Prove {
+			return true
+		}
+	}
+	return false
+}

@@ -161,6 +161,9 @@ func (i *image) Receive(c *kit.Context, msg any) {
 	case journal.Loaded:
 		i.loaded(c, m)
 		i.show(c)
+		if i.proving() {
+			i.step(c, marked{}) // what was seen before the journal had told of it is no proof
+		}
 	case journal.Committed:
 		i.committed(c, m)
 	default:
@@ -348,16 +351,6 @@ func (i *image) release(c *kit.Context) {
 		c.Tell(i.ops.path, released{ID: i.id, Seq: i.releasing})
 		i.releasing = 0
 	}
-}
-
-// proving: a deletion waits for the image to be seen.
-func (i *image) proving() bool {
-	for _, t := range i.targets {
-		if t.rem.Prove {
-			return true
-		}
-	}
-	return false
 }
 
 // relist asks the supervisor for a list: only that tells what tags are left.

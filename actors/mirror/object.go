@@ -93,6 +93,9 @@ func (o *object) Receive(c *kit.Context, msg any) {
 		if o.probe.Exist == present {
 			o.replay(c)
 		}
+		if o.proving() {
+			o.step(c, marked{}) // what was seen before the journal had told of it is no proof
+		}
 	case journal.Committed:
 		if o.will == nil || !o.will.committed(c, m) {
 			o.committed(c, m)
