@@ -27,6 +27,9 @@ import (
 	"github.com/rdd-desktop/rdd/vmdriver"
 )
 
+// callsLimit is how long calls that change the engine may still run when everything else has ended.
+const callsLimit = 2 * time.Second
+
 // Config of a running rdd. The zero value works: everything in memory, the engine that DOCKER_HOST or the current Docker context
 // names, no edge.
 type Config struct {
@@ -66,6 +69,7 @@ type Intervals struct {
 type Rdd struct {
 	cfg    Config
 	house  *kit.House
+	calls  *calls.Scheduler
 	table  *store.Table
 	client *Client
 	edge   *edge
@@ -154,7 +158,7 @@ func (r *Rdd) startTree(ctx context.Context) error {
 		}
 	}})
 	r.table = store.NewTable(r.meta.Boot)
-	scheduler := calls.New(r.house.Hooks)
+	r.calls = calls.New(r.house.Hooks)
 	name := uuid.NewString() // without an instance nothing outlives the process, uids neither
 	if cfg.Instance != nil {
 		name = cfg.Instance.Name
@@ -164,9 +168,9 @@ func (r *Rdd) startTree(ctx context.Context) error {
 		table:   r.table,
 		app:     app.Deps{Table: r.table, Resolve: r.resolve, Backends: r.backends, Sizeless: r.sizeless},
 		vm:      vm.Deps{Drivers: cfg.Drivers},
-		engine: &engine.Deps{Dialer: cfg.Dialer, Calls: scheduler, Table: r.table,
+		engine: &engine.Deps{Dialer: cfg.Dialer, Calls: r.calls, Table: r.table,
 			Audit: cfg.Intervals.Audit, Heartbeat: cfg.Intervals.Heartbeat},
-		mirror: &mirror.Deps{Table: r.table, Calls: scheduler, Now: time.Now, Instance: name},
+		mirror: &mirror.Deps{Table: r.table, Calls: r.calls, Now: time.Now, Instance: name},
 	}))
 }
 
@@ -189,6 +193,9 @@ func (r *Rdd) end(ctx context.Context, keepEngine bool) error {
 			r.edge.stop()
 		}
 		r.err = r.house.Stop(ctx)
+		running, cancel := context.WithTimeout(ctx, callsLimit)
+		r.calls.Shutdown(running)
+		cancel()
 		if !keepEngine {
 			_, err := endEngines(ctx, r.cfg.Log, r.cfg.Drivers)
 			r.err = errors.Join(r.err, err)

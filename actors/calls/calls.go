@@ -104,6 +104,9 @@ type entry struct {
 // Scheduler of one engine's calls. The zero value is not usable: New.
 type Scheduler struct {
 	hooks *kit.Hooks
+	// life is the context of calls that outlive their session; cancel ends it.
+	life   context.Context
+	cancel context.CancelFunc
 
 	mu       sync.Mutex
 	engine   dockerio.Engine
@@ -127,7 +130,8 @@ type Scheduler struct {
 
 // New makes a scheduler without an engine; hooks may be nil.
 func New(hooks *kit.Hooks) *Scheduler {
-	return &Scheduler{hooks: hooks, free: readers, changing: map[Key]bool{}, moved: make(chan struct{}), slowIDs: map[Key]bool{}}
+	life, cancel := context.WithCancel(context.Background())
+	return &Scheduler{hooks: hooks, life: life, cancel: cancel, free: readers, changing: map[Key]bool{}, moved: make(chan struct{}), slowIDs: map[Key]bool{}}
 }
 
 // Open makes the scheduler use engine: reads end with the session's context.
@@ -176,6 +180,13 @@ func (s *Scheduler) Quiet(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// Shutdown is the end of the house, after that of every session: calls under way that change something get until ctx ends, then they
+// are cancelled and left to the journal, so that nothing of this process changes the engine any more.
+func (s *Scheduler) Shutdown(ctx context.Context) {
+	s.Quiet(ctx)
+	s.cancel()
 }
 
 // move wakes who waits for quiet; s.mu is held.
@@ -289,7 +300,7 @@ func (s *Scheduler) start(e *entry) {
 func (s *Scheduler) begin(e *entry) {
 	e.engine, e.epoch, e.parent = s.engine, s.epoch, s.session
 	if e.Changes {
-		e.parent = context.Background() // outlives the session
+		e.parent = s.life // outlives the session
 	}
 	if e.Deadline == 0 {
 		e.Deadline = Deadline
