@@ -309,7 +309,7 @@ func TestStartTest(t *testing.T) {
 func TestMemoryPerIdleChild(t *testing.T) {
 	const n = 20_000
 	spec := &ChildSpec{Name: "child"}
-	parent := ChildSpec{Name: "kind", New: always(func(c *Context, msg any) {
+	parent := ChildSpec{Name: "kind", Shutdown: time.Minute, New: always(func(c *Context, msg any) {
 		if _, ok := msg.(start); ok {
 			for i := range n {
 				c.StartChild(spec, fmt.Sprintf("%064d", i), always(usual))

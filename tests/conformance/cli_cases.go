@@ -106,9 +106,10 @@ inspect -f '{{.Config.Labels.x}} {{.Config.WorkingDir}} {{.Path}} {{json .Args}}
 run -d --name job --restart on-failure:2 busybox sh -c 'exit 1'
 wait job
 inspect -f '{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}}' job
-update --restart no job
-inspect -f '{{.HostConfig.RestartPolicy.Name}}' job
 run -d --name uu --restart unless-stopped busybox sleep 1000
+update --restart no uu
+inspect -f '{{.HostConfig.RestartPolicy.Name}}' uu
+update --restart unless-stopped uu
 kill uu
 wait uu
 ps -a --format '{{.Names}} {{.State}}' --filter name=uu
