@@ -341,7 +341,7 @@ func (r *run) want(assignments ...string) {
 func (r *run) wantGone(kind, name string) {
 	asked := false
 	r.insist("delete "+kind+" "+name, func(ctx context.Context) error {
-		_, err := r.client.Delete(ctx, messages.DeleteRequest{Kind: kind, Name: name})
+		err := r.erase(ctx, messages.DeleteRequest{Kind: kind, Name: name})
 		if asked && errors.Is(err, messages.ErrNotFound) {
 			return nil
 		}
