@@ -20,7 +20,7 @@ type wish struct {
 
 // wishes notes a deletion that rdd is about to be asked for; the function is told what came of that.
 func (h *house) wishes(o messages.Object) (told func(error)) {
-	uid, w := o.GetUID(), wish{what: messages.NameOf(o)}
+	uid, w := o.GetUID(), wish{what: messages.NameOf(o)} // of a namespace: nothing is done to the engine
 	switch o := o.(type) {
 	case *messages.Container:
 		w.call = sim.Call{Op: sim.OpRemoveContainer, Name: o.Name}
@@ -43,10 +43,8 @@ func (h *house) wishes(o messages.Object) (told func(error)) {
 // erase asks rdd to delete a resource, and notes what that allows it.
 func (h *house) erase(ctx context.Context, r messages.DeleteRequest) error {
 	told := func(error) {}
-	for _, o := range h.list(r.Kind) {
-		if o.GetName() == r.Name && !r.Detach && r.Kind != messages.KindContainerNamespace {
-			told = h.wishes(o)
-		}
+	if o, err := h.client.Get(ctx, r.Kind, r.Name); err == nil && !r.Detach {
+		told = h.wishes(o)
 	}
 	_, err := h.client.Delete(ctx, r)
 	told(err)
@@ -67,13 +65,15 @@ var (
 )
 
 // intend notes what a container's wish lets rdd do to it.
-func (h *house) intend(name string, ops ...string) { h.intended[name] = append(h.intended[name], ops...) }
+func (h *house) intend(name string, ops ...string) {
+	h.intended[name] = append(h.intended[name], ops...)
+}
 
 // write asks rdd to write, and notes what a spec.state in it allows.
 func (h *house) write(ctx context.Context, r messages.WriteRequest) error {
 	var words struct{ Spec messages.ContainerSpec }
-	if r.Kind == messages.KindContainer && json.Unmarshal(r.Patch, &words) == nil {
-		h.intend(r.Name, callsTo[words.Spec.State]...)
+	if o, err := h.client.Get(ctx, r.Kind, r.Name); err == nil && json.Unmarshal(r.Patch, &words) == nil {
+		h.intend(o.GetName(), callsTo[words.Spec.State]...)
 	}
 	_, err := h.client.Write(ctx, r)
 	return err
@@ -81,7 +81,9 @@ func (h *house) write(ctx context.Context, r messages.WriteRequest) error {
 
 // act asks rdd for an action, and notes that.
 func (h *house) act(ctx context.Context, r messages.ActionRequest) error {
-	h.intend(r.Name, callsOf[r.Action])
+	if o, err := h.client.Get(ctx, messages.KindContainer, r.Name); err == nil {
+		h.intend(o.GetName(), callsOf[r.Action])
+	}
 	_, err := h.client.Action(ctx, r)
 	return err
 }
