@@ -75,7 +75,11 @@ func (o *owner) loadDeletions(c *kit.Context, entries []journal.Entry) {
 			if rec.Done {
 				o.removal(c, t, orphaned{})
 			} else {
-				o.removal(c, t, replayed{Prove: o.ops.ambiguous()}) // what the incarnation before failed on may have been the news
+				// What the incarnation before failed on may have been the news; the first look of this one may be over.
+				o.removal(c, t, replayed{Prove: o.ops.ambiguous() && o.ops.valid(o.id)})
+				if t.rem.Prove {
+					o.lookAgain(c)
+				}
 			}
 		}
 	}
