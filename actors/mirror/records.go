@@ -121,6 +121,10 @@ func (o *owner) adopt(c *kit.Context, t *target, rec journal.ObjectRecord) {
 	t.record = &rec
 	obj := t.current()
 	restore(obj, rec)
+	if t.rem.Phase == removed && len(rec.Finalizers) == 0 {
+		o.letGo(c, t, obj) // the incarnation before did not get to it
+		return
+	}
 	o.publish(c, t, obj)
 }
 

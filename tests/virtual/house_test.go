@@ -60,6 +60,8 @@ type house struct {
 	asked map[types.UID]wish
 	// intended are the calls that wishes and actions allow, by container.
 	intended map[string][]string
+	// calls are those that changed the engine, counted.
+	calls map[string]int
 	// told is what is printed when a check fails: what was done and when.
 	told []string
 	// hunting: a check that fails is what the test wants.
@@ -70,7 +72,7 @@ type house struct {
 func in(t *testing.T, o options, test func(t *testing.T, h *house)) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &house{t: t, rng: rand.New(rand.NewPCG(o.seed, 0)), began: time.Now(), uids: newIdentities(), asked: map[types.UID]wish{},
-			intended: map[string][]string{}}
+			intended: map[string][]string{}, calls: map[string]int{}}
 		h.order = free{}
 		if o.seeded {
 			h.order = newSeeded(o.seed)
