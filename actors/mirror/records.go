@@ -75,7 +75,11 @@ func (o *owner) loadDeletions(c *kit.Context, entries []journal.Entry) {
 			if rec.Done {
 				o.removal(c, t, orphaned{})
 			} else {
-				o.removal(c, t, replayed{Prove: o.ops.ambiguous()}) // what the incarnation before failed on may have been the news
+				// What the incarnation before failed on may have been the news; the first look of this one may be over.
+				o.removal(c, t, replayed{Prove: o.ops.ambiguous() && o.ops.valid(o.id)})
+				if t.rem.Prove {
+					o.lookAgain(c)
+				}
 			}
 		}
 	}
@@ -117,6 +121,10 @@ func (o *owner) adopt(c *kit.Context, t *target, rec journal.ObjectRecord) {
 	t.record = &rec
 	obj := t.current()
 	restore(obj, rec)
+	if t.rem.Phase == removed && len(rec.Finalizers) == 0 {
+		o.letGo(c, t, obj) // the incarnation before did not get to it
+		return
+	}
 	o.publish(c, t, obj)
 }
 

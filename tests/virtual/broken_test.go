@@ -31,7 +31,8 @@ var brokenHouses = []mutant{
 	{"the stream is opened from no time on", "actors/engine/session.go", "engine.Events(streaming, up.Info.Now)", "engine.Events(streaming, dockerio.Time{})"},
 	{"an incarnation gets the answers of the one before", "actors/kit/shell.go", "		if msg.inc == s.inc {\n", "		if msg.inc != 0 {\n"},
 	{"a failed inspect is not tried again", "actors/mirror/owner.go", "			c.After(wait, retryDue{})\n", ""},
-	{"an accepted deletion is not replayed", "actors/mirror/deletion.go", "			o.removal(c, t, replayed{})\n		}\n", "		}\n"},
+	{"an accepted deletion is not replayed", "actors/mirror/records.go",
+		"				o.removal(c, t, replayed{Prove: o.ops.ambiguous() && o.ops.valid(o.id)})\n", ""},
 }
 
 // mostDays that a mutant lives.

@@ -111,7 +111,7 @@ func (h *house) stillAnswers(without string) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		_, set = h.client.Set(ctx, messages.SetRequest{Patch: []byte(`{"virtualMachine":{"cpus":3}}`)})
-		_, container = h.client.Delete(ctx, messages.DeleteRequest{Kind: messages.KindContainer, Name: "web"})
+		container = h.erase(ctx, messages.DeleteRequest{Kind: messages.KindContainer, Name: "web"})
 	})
 	refused := map[string]error{control.App: set, control.Containers: container}
 	switch without {

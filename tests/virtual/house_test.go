@@ -58,6 +58,10 @@ type house struct {
 	uids   *identities
 	// asked are the deletions that rdd was asked for and that are not done, by uid.
 	asked map[types.UID]wish
+	// intended are the calls that wishes and actions allow, by container.
+	intended map[string][]string
+	// calls are those that changed the engine, counted.
+	calls map[string]int
 	// told is what is printed when a check fails: what was done and when.
 	told []string
 	// hunting: a check that fails is what the test wants.
@@ -67,7 +71,8 @@ type house struct {
 // in runs test in a bubble of virtual time with a house that runs.
 func in(t *testing.T, o options, test func(t *testing.T, h *house)) {
 	synctest.Test(t, func(t *testing.T) {
-		h := &house{t: t, rng: rand.New(rand.NewPCG(o.seed, 0)), began: time.Now(), uids: newIdentities(), asked: map[types.UID]wish{}}
+		h := &house{t: t, rng: rand.New(rand.NewPCG(o.seed, 0)), began: time.Now(), uids: newIdentities(), asked: map[types.UID]wish{},
+			intended: map[string][]string{}, calls: map[string]int{}}
 		h.order = free{}
 		if o.seeded {
 			h.order = newSeeded(o.seed)
@@ -170,9 +175,7 @@ func (h *house) set(assignments ...string) {
 
 // delete asks rdd to delete a resource; what it answers is the world's own business.
 func (h *house) delete(kind, name string) (err error) {
-	h.order.do(func() {
-		_, err = h.client.Delete(context.Background(), messages.DeleteRequest{Kind: kind, Name: name})
-	})
+	h.order.do(func() { err = h.erase(context.Background(), messages.DeleteRequest{Kind: kind, Name: name}) })
 	return err
 }
 
@@ -183,16 +186,6 @@ func (h *house) debug(actor string) {
 			h.t.Error(err)
 		}
 	})
-}
-
-func (h *house) write(r messages.WriteRequest) (err error) {
-	h.order.do(func() { _, err = h.client.Write(context.Background(), r) })
-	return err
-}
-
-func (h *house) act(r messages.ActionRequest) (err error) {
-	h.order.do(func() { _, err = h.client.Action(context.Background(), r) })
-	return err
 }
 
 func (h *house) list(kind string) messages.Objects {

@@ -38,6 +38,7 @@ func (h *house) always() {
 		if !h.wanted(c) {
 			h.fatal("%s %s, which nobody asked for", c.Op, c.Name)
 		}
+		h.calls[c.Op]++
 	}
 	h.world.ResetCalls()
 }

@@ -46,7 +46,8 @@ func onPurpose() error {
 
 // scenarios are the stories. What begins a later one as the first was told there.
 func scenarios() []*scenario {
-	out := []*scenario{containers(), images(), volumes(), deletions(), streams(), engines(), machines(), audits(), again()}
+	out := []*scenario{containers(), images(), volumes(), deletions(), streams(), engines(), machines(), audits(), again(), writes(), wishes(),
+		skeletons(), sweeps()}
 	for _, q := range quarantinedKinds {
 		out = append(out, quarantines(q))
 	}

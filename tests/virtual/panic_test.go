@@ -45,9 +45,15 @@ func (o occasion) ending() bool {
 // ofAnObject is the place of every object of a kind.
 const ofAnObject = "/*"
 
+// aSkeleton is the place of every resource of a kind that a client made.
+const aSkeleton = "/skeleton:"
+
 // roleOf is what stands for an actor in the matrix: its path, and one for all objects of a kind.
 func roleOf(path string) string {
 	for _, kind := range []string{control.Containers, control.Images, control.Volumes} {
+		if strings.HasPrefix(path, kind+aSkeleton) {
+			return kind + aSkeleton
+		}
 		if strings.HasPrefix(path, kind+"/") {
 			return kind + ofAnObject
 		}
@@ -61,6 +67,8 @@ type spy struct {
 	step   int
 	seen   map[occasion]int
 	target occasion
+	// lost is another message that its actor panics at: a part of the story.
+	lostBy, lost string
 	// hit is the path of the actor that panicked, at when.
 	hit string
 	at  time.Time
@@ -75,12 +83,22 @@ func (s *spy) on(path, what string) {
 		s.hit, s.at = path, time.Now()
 		panic("injected: " + o.String())
 	}
+	if path == s.lostBy && what == s.lost {
+		s.lost = ""
+		panic("debug: panic asked for")
+	}
 }
 
 func (s *spy) victim() (path string, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.hit, s.at
+}
+
+func (s *spy) lose(path, what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lostBy, s.lost = path, what
 }
 
 func (s *spy) begin(step int) {
@@ -94,6 +112,8 @@ type step struct {
 	name  string
 	do    func(r *run)
 	lasts time.Duration
+	// within is how soon after a panic everything must be right again; 0 = mended.
+	within time.Duration
 	// right is what must hold then. Nil: the mirror is the engine.
 	right func(r *run) error
 	// loses: sessions are lost in it.
@@ -169,9 +189,9 @@ func (r *run) take(i int) (over bool) {
 			err = r.restarted(hit, at)
 		}
 		switch {
-		case err != nil && time.Since(since) > mended:
+		case err != nil && time.Since(since) > cmp.Or(st.within, mended):
 			r.newEvents()
-			r.fatal("%q: not in %s: %v\n\nwhat the house said last:\n%s", st.name, mended, err, r.lastWords(60))
+			r.fatal("%q: not in %s: %v\n\nwhat the house said last:\n%s", st.name, cmp.Or(st.within, mended), err, r.lastWords(60))
 		case err == nil && time.Since(done) >= max(st.lasts, atLeast) && (hit == "" || time.Since(at) > mended):
 			if hit != "" {
 				r.judge(hit, st)
@@ -341,7 +361,7 @@ func (r *run) want(assignments ...string) {
 func (r *run) wantGone(kind, name string) {
 	asked := false
 	r.insist("delete "+kind+" "+name, func(ctx context.Context) error {
-		_, err := r.client.Delete(ctx, messages.DeleteRequest{Kind: kind, Name: name})
+		err := r.erase(ctx, messages.DeleteRequest{Kind: kind, Name: name})
 		if asked && errors.Is(err, messages.ErrNotFound) {
 			return nil
 		}

@@ -1,6 +1,7 @@
 package virtual
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -235,9 +236,7 @@ func deleteThroughRdd(h *house) string {
 	if kind == messages.KindImage {
 		h.moved(h.world.Snapshot().Images)
 	}
-	told := h.wishes(o)
 	err := h.delete(kind, o.GetName())
-	told(err)
 	return said("rdd delete "+messages.NameOf(o), err)
 }
 
@@ -251,8 +250,11 @@ func wishThroughRdd(h *house) string {
 	if h.rng.IntN(4) == 0 {
 		policy = messages.PolicyEnforce
 	}
-	err := h.write(messages.WriteRequest{Kind: messages.KindContainer, Name: o.GetName(),
-		Patch: fmt.Appendf(nil, `{"spec":{"state":%q,"policy":%q}}`, state, policy)})
+	var err error
+	h.order.do(func() {
+		err = h.write(context.Background(), messages.WriteRequest{Kind: messages.KindContainer, Name: o.GetName(),
+			Patch: fmt.Appendf(nil, `{"spec":{"state":%q,"policy":%q}}`, state, policy)})
+	})
 	return said(fmt.Sprintf("rdd patch %s %s %s", messages.NameOf(o), state, policy), err)
 }
 
@@ -262,7 +264,8 @@ func actThroughRdd(h *house) string {
 		return "rdd ctl action nothing"
 	}
 	verb, _ := one(h, messages.Actions())
-	err := h.act(messages.ActionRequest{Name: o.GetName(), Action: verb})
+	var err error
+	h.order.do(func() { err = h.act(context.Background(), messages.ActionRequest{Name: o.GetName(), Action: verb}) })
 	return said("rdd ctl action "+messages.NameOf(o)+" "+verb, err)
 }
 

@@ -1,6 +1,10 @@
 package virtual
 
 import (
+	"context"
+	"encoding/json"
+	"slices"
+
 	"github.com/rdd-desktop/rdd/dockerio/sim"
 	"github.com/rdd-desktop/rdd/messages"
 )
@@ -16,7 +20,7 @@ type wish struct {
 
 // wishes notes a deletion that rdd is about to be asked for; the function is told what came of that.
 func (h *house) wishes(o messages.Object) (told func(error)) {
-	uid, w := o.GetUID(), wish{what: messages.NameOf(o)}
+	uid, w := o.GetUID(), wish{what: messages.NameOf(o)} // of a namespace: nothing is done to the engine
 	switch o := o.(type) {
 	case *messages.Container:
 		w.call = sim.Call{Op: sim.OpRemoveContainer, Name: o.Name}
@@ -36,8 +40,59 @@ func (h *house) wishes(o messages.Object) (told func(error)) {
 	}
 }
 
+// erase asks rdd to delete a resource, and notes what that allows it.
+func (h *house) erase(ctx context.Context, r messages.DeleteRequest) error {
+	told := func(error) {}
+	if o, err := h.client.Get(ctx, r.Kind, r.Name); err == nil && !r.Detach {
+		told = h.wishes(o)
+	}
+	_, err := h.client.Delete(ctx, r)
+	told(err)
+	return err
+}
+
+// callsOf an action, or on the way to a state.
+var (
+	callsOf = map[string]string{
+		messages.ActionStart: sim.OpStartContainer, messages.ActionStop: sim.OpStopContainer, messages.ActionKill: sim.OpKillContainer,
+		messages.ActionRestart: sim.OpRestartContainer, messages.ActionPause: sim.OpPauseContainer, messages.ActionUnpause: sim.OpUnpauseContainer,
+	}
+	callsTo = map[string][]string{
+		messages.StateRunning: {sim.OpStartContainer, sim.OpUnpauseContainer},
+		messages.StateCreated: {sim.OpUnpauseContainer, sim.OpStopContainer},
+		messages.StatePaused:  {sim.OpUnpauseContainer, sim.OpStartContainer, sim.OpPauseContainer},
+	}
+)
+
+// intend notes what a container's wish lets rdd do to it.
+func (h *house) intend(name string, ops ...string) {
+	h.intended[name] = append(h.intended[name], ops...)
+}
+
+// write asks rdd to write, and notes what a spec.state in it allows.
+func (h *house) write(ctx context.Context, r messages.WriteRequest) error {
+	var words struct{ Spec messages.ContainerSpec }
+	if o, err := h.client.Get(ctx, r.Kind, r.Name); err == nil && json.Unmarshal(r.Patch, &words) == nil {
+		h.intend(o.GetName(), callsTo[words.Spec.State]...)
+	}
+	_, err := h.client.Write(ctx, r)
+	return err
+}
+
+// act asks rdd for an action, and notes that.
+func (h *house) act(ctx context.Context, r messages.ActionRequest) error {
+	if o, err := h.client.Get(ctx, messages.KindContainer, r.Name); err == nil {
+		h.intend(o.GetName(), callsOf[r.Action])
+	}
+	_, err := h.client.Action(ctx, r)
+	return err
+}
+
 // wanted says whether somebody asked rdd for that call.
 func (h *house) wanted(c sim.Call) bool {
+	if slices.Contains(h.intended[c.Name], c.Op) {
+		return true
+	}
 	if c.Op == sim.OpRemoveVolume {
 		c.Name = messages.VolumeName(c.Name)
 	}
@@ -66,6 +121,16 @@ func (h *house) checkWishes() {
 	for uid := range h.asked {
 		if !there[string(uid)] {
 			delete(h.asked, uid)
+		}
+	}
+	clear(h.intended)
+	for _, o := range h.list(messages.KindContainer) {
+		c := o.(*messages.Container)
+		if c.Spec.Policy == messages.PolicyEnforce || c.Status.ObservedGeneration < c.Generation {
+			h.intend(c.Name, callsTo[c.Spec.State]...)
+		}
+		if a := c.Status.LastAction; a != nil && a.State == messages.ActionPending {
+			h.intend(c.Name, callsOf[a.Action])
 		}
 	}
 }
