@@ -205,7 +205,9 @@ func (f *family) Receive(c *kit.Context, msg any) {
 		f.away = &reason
 		f.broadcast(c, reason)
 	case Sweep:
-		f.sweep(c)
+		if f.begun { // else there is nobody yet to be swept; the watcher is asked again when there is
+			f.sweep(c)
+		}
 	case sweepOverdue:
 		if m.sweep == f.sweeps {
 			f.sweepRest(c)

@@ -389,7 +389,7 @@ func (sc *scenario) chosen(seen map[occasion]int, first bool) []occasion {
 	had := map[occasion]bool{}
 	return slices.DeleteFunc(all, func(o occasion) bool {
 		any := occasion{who: o.who, what: o.what}
-		skip := had[any] && !*everywhere || o.step == 0 && !first || o.step == len(sc.steps) && !first
+		skip := had[any] && !*everywhere || !first && (o.step == len(sc.steps) || sc.name(o.step) == start.name || sc.name(o.step) == web.name)
 		had[any] = true
 		return skip
 	})

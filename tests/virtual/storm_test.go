@@ -36,6 +36,9 @@ func Test_F47_ManyContainersThatRestartFillNoMailbox(t *testing.T) {
 					began = time.Now()
 				}
 				if second%6 == 5 {
+					if i%50 == 49 {
+						h.pass(time.Microsecond) // the engine's own buffer has room for the events of that many, and then loses some
+					}
 					continue // now and then all of them at once
 				}
 				h.pass(time.Second / n)
