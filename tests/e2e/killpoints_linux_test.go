@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -65,7 +66,7 @@ func (k *killed) serve(point string) {
 	bin, err := binary()
 	require.NoError(k, err)
 	k.daemon = exec.Command(bin, "--instance", k.instance.Name, "svc", "serve")
-	k.daemon.Env = append(k.env, "RDD_TEST_KILL="+point)
+	k.daemon.Env = append(slices.Clone(k.env), "RDD_TEST_KILL="+point) // the tests beside this one have the same list
 	require.NoError(k, k.daemon.Start())
 	k.ended = make(chan struct{})
 	daemon, ended := k.daemon, k.ended
