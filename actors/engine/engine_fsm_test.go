@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -300,7 +301,7 @@ func TestHints(t *testing.T) {
 		{ev("container", "something-new", "c"), "Container c"}, {ev("container", "prune", ""), "Container list"},
 		{ev("container", "exec_create", "c"), ""}, {ev("container", "exec_start", "c"), ""}, {ev("container", "exec_die", "c"), ""},
 		{ev("container", "top", "c"), ""}, {ev("container", "attach", "c"), ""}, {ev("container", "resize", "c"), ""},
-		{ev("image", "tag", "i"), "Image list"}, {ev("image", "untag", "i"), "Image list"}, {ev("image", "delete", "i"), "Image list"},
+		{ev("image", "tag", "i"), "Image i list"}, {ev("image", "untag", "i"), "Image list"}, {ev("image", "delete", "i"), "Image list"},
 		{ev("image", "load", "i"), "Image list"}, {ev("image", "import", "i"), "Image list"}, {ev("image", "pull", "i"), "Image list"},
 		{ev("image", "prune", ""), "Image list"}, {ev("image", "save", "i"), ""},
 		{ev("volume", "create", "v"), "Volume v"}, {ev("volume", "destroy", "v"), "Volume v destroyed"},
@@ -312,7 +313,7 @@ func TestHints(t *testing.T) {
 		if h, ok := hintOf(c.e); ok {
 			got = h.Kind + " " + h.ID
 			if h.Relist {
-				got = h.Kind + " list"
+				got = strings.TrimSpace(got) + " list"
 			}
 			if h.Mark.Destroyed {
 				got += " destroyed"

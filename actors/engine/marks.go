@@ -8,7 +8,7 @@ import (
 	"github.com/rdd-desktop/rdd/messages"
 )
 
-// hint is what one event means: which object of which kind may have changed, or that a kind must be listed.
+// hint is what one event means: which object of which kind may have changed, or that a kind must be listed, or both.
 type hint struct {
 	Kind   string
 	ID     string
@@ -39,7 +39,11 @@ func hintOf(e dockerio.Event) (hint, bool) {
 		if e.Action == "save" || e.Action == "push" {
 			return hint{}, false
 		}
-		return hint{Kind: messages.KindImage, Relist: true}, true
+		h := hint{Kind: messages.KindImage, Relist: true}
+		if e.Action == "tag" {
+			h.ID = e.ID // a tag that it had already moves the time of its last one, which no list tells
+		}
+		return h, true
 	case dockerio.TypeVolume:
 		switch {
 		case e.Action == "prune":
@@ -83,7 +87,8 @@ func (d *dirtySet) add(e dockerio.Event) bool {
 	}
 	if h.Relist {
 		d.relist[h.Kind] = true
-	} else {
+	}
+	if h.ID != "" {
 		if d.marks[h.Kind] == nil {
 			d.marks[h.Kind] = map[string]mirror.Mark{}
 		}

@@ -334,6 +334,9 @@ func (f *family) dirty(c *kit.Context, m Dirty) {
 		if f.kids[id] == nil && mark.Destroyed && !f.ops.recreates {
 			continue // gone before we knew of it, and it never comes back
 		}
+		if f.kids[id] == nil && f.ops.listOnly {
+			continue // the list that is to come tells of it
+		}
 		f.tell(c, id, observe{Changed: true, Destroyed: mark.Destroyed, Settle: mark.Settle})
 	}
 	if m.Relist {
