@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -23,7 +24,14 @@ import (
 	"github.com/rdd-desktop/rdd/vmdriver/external"
 )
 
+// sideBySide is how many of the tests that say t.Parallel run at once: they mostly wait for processes.
+const sideBySide = "6"
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", sideBySide); err != nil {
+		panic(err)
+	}
 	code := enginetest.Run(m)
 	_ = os.RemoveAll(binDir)
 	os.Exit(code)
