@@ -127,9 +127,8 @@ func (o *owner) performRemoval(c *kit.Context, t *target, eff effect) {
 		c.After(wait, removeDueFor{name: t.name})
 		c.Retrying(t.name, "remove", eff.Tries, wait)
 	case watchBlockers:
-		// Each time anew: whoever keeps the index may have lost it.
 		t.watching = true
-		c.Tell(control.Containers, watchUsers{Ref: userRef{o.ops.kind.Name, o.id}, From: c.Path()})
+		o.watch(c)
 	case finishRemoval:
 		o.finishRemoval(c, t)
 	case supersede:
@@ -292,6 +291,21 @@ func (o *owner) forget(c *kit.Context, t *target, reason string) {
 	t.rem, t.deletedAt, t.replay, t.proof = removal{Live: t.rem.Live}, nil, nil, ""
 	t.replying, t.asked = append(t.replying, t.asked...), nil
 	o.drop(c, t, reason)
+}
+
+// watch asks to be told of the users, each time anew: whoever keeps the index may have lost it.
+func (o *owner) watch(c *kit.Context) {
+	c.Tell(control.Containers, watchUsers{Ref: userRef{o.ops.kind.Name, o.id}, From: c.Path()})
+}
+
+// rewatch is watch for those that did before.
+func (o *owner) rewatch(c *kit.Context) {
+	for _, t := range o.targets {
+		if t.watching {
+			o.watch(c)
+			return
+		}
+	}
 }
 
 func (o *owner) unwatch(c *kit.Context, t *target) {

@@ -93,6 +93,8 @@ type extra interface {
 	ended(c *kit.Context, f *family, id string)
 	// swept: no mirror shall be left, and no list of before counts.
 	swept()
+	// begun: the supervisor has begun, for the first time or anew.
+	begun(c *kit.Context)
 }
 
 type listPurpose int
@@ -154,6 +156,7 @@ func (noExtra) rows(_ *kit.Context, _ *family, rows []row, _ uint64) ([]row, map
 func (noExtra) receive(*kit.Context, *family, any) bool { return false }
 func (noExtra) ended(*kit.Context, *family, string)     {}
 func (noExtra) swept()                                  {}
+func (noExtra) begun(*kit.Context)                      {}
 
 // Receive implements kit.Actor.
 func (f *family) Receive(c *kit.Context, msg any) {
@@ -194,6 +197,8 @@ func (f *family) Receive(c *kit.Context, msg any) {
 		}
 	case compare:
 		f.audit(c, m)
+	case usersLost:
+		f.rewatch(c)
 	case Delete:
 		f.route(c, m)
 	case Write:
@@ -310,6 +315,10 @@ func (f *family) begin(c *kit.Context, m journal.Loaded) {
 	for _, owner := range f.d.Table.Load().Owners(f.ops.kind.Name) {
 		f.kid(c, owner)
 	}
+	if f.first.listed { // the journal was slower than the engine
+		f.spawnOpen(c, calls.NextSeq(), 0)
+	}
+	f.extra.begun(c)
 	c.Tell(control.Engine, control.Hello{From: f.ops.path})
 }
 
@@ -440,10 +449,24 @@ func (f *family) handOut(c *kit.Context, rows []row, seq uint64, first bool) {
 		}
 	}
 	if first {
-		for id := range inOrder(f.open) {
-			f.tell(c, id, observe{Absent: true, Seq: seq, Pass: pass}) // it has a record, and the list does not have it
-		}
+		f.spawnOpen(c, seq, pass)
 	}
 	f.checkComplete(c)
 	f.label(c)
+}
+
+// rewatch has those who wait for users say so again; in a sweep nobody waits any more.
+func (f *family) rewatch(c *kit.Context) {
+	for id := range inOrder(f.kids) {
+		if !f.sweeping {
+			f.tell(c, id, observe{Rewatch: true})
+		}
+	}
+}
+
+// spawnOpen spawns the owners that have a record and that the list does not have.
+func (f *family) spawnOpen(c *kit.Context, seq, pass uint64) {
+	for id := range inOrder(f.open) {
+		f.tell(c, id, observe{Absent: true, Seq: seq, Pass: pass})
+	}
 }

@@ -178,6 +178,9 @@ func (i *image) observe(c *kit.Context, m observe) {
 	if m.Pass != 0 {
 		i.pass = m.Pass
 	}
+	if m.Rewatch {
+		i.rewatch(c)
+	}
 	if m.Release {
 		i.releasing = max(i.releasing, m.Seq)
 	}

@@ -56,6 +56,7 @@ func (m *observe) merge(n observe) {
 	m.Audit = m.Audit || n.Audit
 	m.Missed = m.Missed || n.Missed
 	m.Reprobe = m.Reprobe || n.Reprobe
+	m.Rewatch = m.Rewatch || n.Rewatch
 	m.Release = m.Release || n.Release
 	if n.Row != nil {
 		m.Row, m.Seq = n.Row, n.Seq

@@ -116,6 +116,9 @@ func (o *object) observe(c *kit.Context, m observe) {
 	if m.Pass != 0 {
 		o.pass = m.Pass
 	}
+	if m.Rewatch {
+		o.rewatch(c)
+	}
 	fresh := m.Session.Epoch != 0 && m.Session.Epoch != o.session.Epoch
 	if fresh {
 		o.lane, o.fresh = calls.Sync, true

@@ -144,6 +144,8 @@ type (
 		Release bool
 		// Reprobe: inspect, for what lists do not tell.
 		Reprobe bool
+		// Rewatch: who keeps the index of users has forgotten who waits for them.
+		Rewatch bool
 		// Row is what a list said (nil = nothing new), Seq when that list was asked for.
 		Row any
 		Seq uint64
@@ -189,6 +191,8 @@ type (
 		Ref  userRef
 		From string
 	}
+	// usersLost: the index of users begins anew.
+	usersLost struct{}
 	// users answers watchUsers.
 	users struct {
 		Ref   userRef

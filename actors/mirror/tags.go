@@ -118,3 +118,5 @@ func (h *tagHandout) ended(_ *kit.Context, _ *family, id string) {
 
 // swept: nobody has a tag that could move.
 func (h *tagHandout) swept() { *h = *newTagHandout() }
+
+func (h *tagHandout) begun(*kit.Context) {}

@@ -3,6 +3,7 @@ package mirror
 import (
 	"slices"
 
+	"github.com/rdd-desktop/rdd/actors/control"
 	"github.com/rdd-desktop/rdd/actors/kit"
 	"github.com/rdd-desktop/rdd/messages"
 )
@@ -52,6 +53,12 @@ func (x *userIndex) ended(c *kit.Context, _ *family, id string) {
 
 // swept: the containers end one by one.
 func (x *userIndex) swept() {}
+
+// begun: the index is empty; who waited for users is to say so again.
+func (x *userIndex) begun(c *kit.Context) {
+	c.Tell(control.Images, usersLost{})
+	c.Tell(control.Volumes, usersLost{})
+}
 
 func (x *userIndex) set(c *kit.Context, u using) {
 	old := x.containers[u.ID]

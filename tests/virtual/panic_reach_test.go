@@ -46,17 +46,18 @@ var rolesOf = map[string][]string{
 
 // unreached are messages and effects that no story has, each with its reason.
 var unreached = map[string]string{
-	control.Containers + " mirror.relist":  "only an image's owner asks for a list",
-	control.Volumes + " mirror.relist":     "only an image's owner asks for a list",
-	control.Images + " mirror.healed":      "images are compared by their list, without a word of an owner",
-	oneVolume + " mirror.settleDue":        "volumes do not die",
-	oneContainer + " #fence":               "it only waits for its turn: nothing is done in it that could panic",
-	oneImage + " mirror.creditBack":        "an image is inspected after lists, which come no faster than credit does",
-	oneVolume + " mirror.Act":              "only a container is asked to act",
-	control.Images + " mirror.Act":         "only a container is asked to act",
-	control.Volumes + " mirror.Act":        "only a container is asked to act",
-	control.Journal + " journal.probeDue":  "it is in memory here, and its disk is never full: that is tested beside it",
-	control.Journal + " journal.Committed": "the answer to its own probe of a full disk",
+	control.Containers + " mirror.relist":    "only an image's owner asks for a list",
+	control.Volumes + " mirror.relist":       "only an image's owner asks for a list",
+	control.Images + " mirror.healed":        "images are compared by their list, without a word of an owner",
+	control.Containers + " mirror.usersLost": "it keeps the index, the others are told",
+	oneVolume + " mirror.settleDue":          "volumes do not die",
+	oneContainer + " #fence":                 "it only waits for its turn: nothing is done in it that could panic",
+	oneImage + " mirror.creditBack":          "an image is inspected after lists, which come no faster than credit does",
+	oneVolume + " mirror.Act":                "only a container is asked to act",
+	control.Images + " mirror.Act":           "only a container is asked to act",
+	control.Volumes + " mirror.Act":          "only a container is asked to act",
+	control.Journal + " journal.probeDue":    "it is in memory here, and its disk is never full: that is tested beside it",
+	control.Journal + " journal.Committed":   "the answer to its own probe of a full disk",
 }
 
 // code is what the actors' sources say that they accept and do, by the type whose code it is.

@@ -143,6 +143,8 @@ type run struct {
 	sc  *scenario
 	// asked are the paths of actors that the scenario itself lets panic.
 	asked map[string]bool
+	// names are what a step keeps for a later one, by kind: runs of one scenario go side by side.
+	names map[string]string
 }
 
 // play goes through the scenario up to the step with the panic, and a little further.
@@ -153,7 +155,7 @@ func play(t *testing.T, sc *scenario, target occasion) (seen map[occasion]int) {
 		lab.Message = func(path string, msg any) { s.on(path, fmt.Sprintf("%T", msg)) }
 		lab.Effect = func(path, name string) { s.on(path, "#"+name) }
 	}}, func(_ *testing.T, h *house) {
-		r := &run{house: h, spy: s, sc: sc, asked: map[string]bool{}}
+		r := &run{house: h, spy: s, sc: sc, asked: map[string]bool{}, names: map[string]string{}}
 		for i := range sc.steps {
 			if r.take(i) {
 				return

@@ -282,7 +282,6 @@ func sweeps() *scenario {
 	held := []struct{ kind, name string }{
 		{messages.KindContainer, "held"}, {messages.KindImage, "held:latest"}, {messages.KindVolume, "held"},
 	}
-	names := map[string]string{}
 	return &scenario{title: "sweeps", steps: []step{
 		start, web,
 		{name: "somebody holds some", do: func(r *run) {
@@ -294,7 +293,7 @@ func sweeps() *scenario {
 				r.put(k.kind, k.name, holding)
 				o, err := r.client.Get(context.Background(), k.kind, k.name)
 				r.did(err)
-				names[k.kind] = o.GetName()
+				r.names[k.kind] = o.GetName()
 			}
 		}},
 		{name: "delete what cannot be removed", do: func(r *run) {
@@ -320,7 +319,7 @@ func sweeps() *scenario {
 			}
 			for _, k := range held {
 				l := r.list(k.kind)
-				if len(l) != 1 || l[0].GetName() != names[k.kind] || l[0].GetDeletionTimestamp() == nil {
+				if len(l) != 1 || l[0].GetName() != r.names[k.kind] || l[0].GetDeletionTimestamp() == nil {
 					return fmt.Errorf("%d of %s are left, where one is held", len(l), k.kind)
 				}
 			}
@@ -328,7 +327,7 @@ func sweeps() *scenario {
 		}},
 		{name: "they let go", loses: true, do: func(r *run) {
 			for _, k := range held {
-				r.put(k.kind, names[k.kind], letGo)
+				r.put(k.kind, r.names[k.kind], letGo)
 			}
 		}, right: stoppedAndSwept},
 	}}

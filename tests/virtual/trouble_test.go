@@ -64,8 +64,7 @@ var troubles = []trouble{
 	{weight: 3, within: soon, begin: skewed},
 	{weight: 2, within: soon, blind: true, begin: skewedAndCut},
 	{weight: 4, within: soon, blind: true, begin: late},
-	// What waits for the end of a user that the containers' supervisor has forgotten waits for its retry.
-	{weight: 8, within: afterRetries, blind: true, begin: panicked},
+	{weight: 8, within: soon + 5*time.Second, blind: true, begin: panicked},
 	{weight: 1, within: soon + 10*time.Second, blind: true, begin: stopped},
 	{weight: 1, within: soon + 10*time.Second, blind: true, begin: replaced},
 }
