@@ -163,7 +163,8 @@ func Test_F51_TheStoriesHaveEveryMessageAndEffectThereIs(t *testing.T) {
 	reached := map[string]bool{}
 	for _, sc := range scenarios() {
 		t.Run(sc.title, func(t *testing.T) {
-			for o := range play(t, sc, occasion{step: -1}) {
+			seen, _ := play(t, sc, occasion{step: -1})
+			for o := range seen {
 				reached[o.who+" "+o.what] = true
 			}
 		})

@@ -147,8 +147,8 @@ type run struct {
 	names map[string]string
 }
 
-// play goes through the scenario up to the step with the panic, and a little further.
-func play(t *testing.T, sc *scenario, target occasion) (seen map[occasion]int) {
+// play goes through the scenario up to the step with the panic, and a little further. It reports whether the panic came.
+func play(t *testing.T, sc *scenario, target occasion) (seen map[occasion]int, came bool) {
 	s := &spy{seen: map[occasion]int{}, target: target}
 	audit := cmp.Or(sc.audit, 10000*time.Hour)
 	in(t, options{seed: 1, seeded: true, audit: audit, machine: true, change: func(_ *port, lab *kit.Lab) {
@@ -163,7 +163,8 @@ func play(t *testing.T, sc *scenario, target occasion) (seen map[occasion]int) {
 		}
 		r.end()
 	})
-	return s.seen
+	hit, _ := s.victim()
+	return s.seen, hit != ""
 }
 
 // take one step. It reports whether the panic came and everything is mended.
@@ -220,11 +221,8 @@ func (r *run) end() {
 			r.t.Errorf("stop with a panic at %s: %v", r.spy.target, err)
 		}
 	})
-	switch hit, _ := r.spy.victim(); {
-	case hit != "":
+	if hit, _ := r.spy.victim(); hit != "" {
 		r.judge(hit, nil)
-	case r.spy.target.step >= 0:
-		r.fatal("%s has not come: the run does not repeat", r.spy.target)
 	}
 }
 
@@ -397,12 +395,16 @@ func (sc *scenario) chosen(seen map[occasion]int, first bool) []occasion {
 	})
 }
 
+// mostPlays of a story until the message or effect comes that is to panic: whether one of two looks finds news can depend on the order of
+// calls, and a run without a panic proves nothing.
+const mostPlays = 5
+
 // panics plays every story without a panic, then once for each place that is chosen.
 func panics(t *testing.T, effects bool) {
 	n := 0
 	for i, sc := range scenarios() {
 		var seen map[occasion]int
-		t.Run(sc.title, func(t *testing.T) { seen = play(t, sc, occasion{step: -1}) })
+		t.Run(sc.title, func(t *testing.T) { seen, _ = play(t, sc, occasion{step: -1}) })
 		if t.Failed() {
 			t.FailNow()
 		}
@@ -413,7 +415,12 @@ func panics(t *testing.T, effects bool) {
 			n++
 			t.Run(strings.ReplaceAll(fmt.Sprintf("%s: %s: %s %s", sc.title, sc.name(o.step), o.who, o.what), "/", "."), func(t *testing.T) {
 				t.Parallel()
-				play(t, sc, o)
+				for range mostPlays {
+					if _, came := play(t, sc, o); came {
+						return
+					}
+				}
+				t.Errorf("%s has not come in %d runs", o, mostPlays)
 			})
 		}
 	}
