@@ -178,7 +178,7 @@ func Test_I3_ADeletedNamespaceComesBack(t *testing.T) {
 	h := start(t, nil)
 	id := h.run("web")
 	h.settled()
-	h.eventually("there", func() bool { return h.get("containernamespace", "moby") != nil })
+	h.eventually("there", func() bool { return h.get("containernamespace", "moby") != nil && h.get("container", id) != nil })
 	uid := h.get("containernamespace", "moby").GetUID()
 	require.NoError(t, h.delete("containernamespace", "moby"))
 	h.eventually("again", func() bool { o := h.get("containernamespace", "moby"); return o != nil && o.GetUID() != uid })
