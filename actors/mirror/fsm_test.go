@@ -226,3 +226,13 @@ func TestARecreatedObjectIsAnotherIncarnation(t *testing.T) {
 	_, effects := p.apply(found{})
 	require.True(t, slices.Contains(effects, effect(observed{Recreated: true})))
 }
+
+// A destroy was seen, and the question what is there now failed: the next one is about another incarnation all the same.
+func TestADestroySurvivesAFailedQuestion(t *testing.T) {
+	p := newProbe()
+	for _, e := range []event{began{}, found{}, marked{Destroyed: true}, failed{}, creditBack{}, retryDue{}} {
+		p, _ = p.apply(e)
+	}
+	require.True(t, p.Asking)
+	require.True(t, p.AskedDestroyed)
+}

@@ -21,7 +21,7 @@ type mutant struct {
 }
 
 // A house that breaks its probe (an answer that counts although an event came after its question, a destroy forgotten with a failed question)
-// is missed by most days: the table of the probe and its random schedules know it.
+// is missed by most days: the tests beside the probe know it.
 var brokenHouses = []mutant{
 	{"the reader drops events under load", "actors/engine/marks.go",
 		"	h, ok := hintOf(e)\n	d.mu.Lock()\n	defer d.mu.Unlock()\n", "	h, ok := hintOf(e)\n	d.mu.Lock()\n	defer d.mu.Unlock()\n	ok = ok && !d.told\n"},
