@@ -77,6 +77,19 @@ func (c *cli) namesOf(ctx context.Context, kind, prefix string) ([]string, error
 	if !ok {
 		return nil, unknownKind(kind)
 	}
+	items, err := c.itemsOf(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, o := range items {
+		_, name, _ := strings.Cut(messages.NameOf(o), "/")
+		out = append(out, prefix+name)
+	}
+	return out, nil
+}
+
+func (c *cli) itemsOf(ctx context.Context, k messages.Kind) (messages.Objects, error) {
 	client, err := c.dial(ctx)
 	if err != nil {
 		return nil, err
@@ -85,12 +98,7 @@ func (c *cli) namesOf(ctx context.Context, kind, prefix string) ([]string, error
 	if err != nil {
 		return nil, err
 	}
-	var out []string
-	for _, o := range list.Items {
-		_, name, _ := strings.Cut(messages.NameOf(o), "/")
-		out = append(out, prefix+name)
-	}
-	return out, nil
+	return list.Items, nil
 }
 
 // conditions completes the names of wait-condition and, once there is one, the conditions that resources of its kind have.
@@ -108,16 +116,12 @@ func (c *cli) conditions(cmd *cobra.Command, args []string, word string) ([]stri
 }
 
 func (c *cli) conditionsOf(ctx context.Context, k messages.Kind) ([]string, error) {
-	client, err := c.dial(ctx)
-	if err != nil {
-		return nil, err
-	}
-	list, err := client.List(ctx, k.Name, supervisor.ListOptions{})
+	items, err := c.itemsOf(ctx, k)
 	if err != nil {
 		return nil, err
 	}
 	var out []string
-	for _, o := range list.Items {
+	for _, o := range items {
 		for _, condition := range o.Conditions() {
 			out = append(out, condition.Type)
 		}
