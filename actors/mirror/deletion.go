@@ -226,15 +226,15 @@ func (o *owner) callRemove(c *kit.Context, t *target) {
 // prove compares what was seen just now with what a deletion after a gap was asked for. While nothing was missed, what is seen is
 // what the resource stands for.
 func (o *owner) prove(c *kit.Context, t *target, identity string) {
-	switch {
-	case !t.rem.Prove && identity != t.proof && t.rem.deleting() && t.rem.Phase != removed && t.stored != nil:
-		// It was tagged anew, say: whoever reads the journal after us must know it by what it is now.
-		t.proof = identity
-		c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.PutDeletion(o.deletionOf(t, t.stored))}})
-	case !t.rem.Prove:
-		t.proof = identity
-	default:
+	if t.rem.Prove {
 		o.removal(c, t, proved{Same: identity != "" && identity == t.proof})
+		return
+	}
+	moved := identity != t.proof
+	t.proof = identity
+	if moved && t.rem.deleting() && t.rem.Phase != removed && t.stored != nil {
+		// It was tagged anew, say: whoever reads the journal after us must know it by what it is now.
+		c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.PutDeletion(o.deletionOf(t, t.stored))}})
 	}
 }
 
