@@ -109,6 +109,7 @@ type image struct {
 func newImage(d *Deps, ops *kindOps, id string, load bool) kit.Actor {
 	i := &image{owner: newOwner(d, ops, id, load)}
 	i.identify = func(messages.Object) string { return i.identity() }
+	i.identified = func() bool { return i.facts != nil }
 	return i
 }
 
@@ -236,7 +237,8 @@ func (i *image) show(c *kit.Context) {
 		if ref == "" {
 			ref = i.id
 		}
-		if _, open := i.objects[messages.ImageName(i.id, tag)]; open && i.facts == nil && i.reason == "" {
+		_, written := i.objects[messages.ImageName(i.id, tag)]
+		if (written || i.loading) && i.facts == nil && i.reason == "" {
 			continue // the inspect tells whether what was written to it before is of this image
 		}
 		i.showTag(c, i.target(messages.ImageName(i.id, tag), ref), tag)
@@ -264,9 +266,7 @@ func (i *image) showTag(c *kit.Context, t *target, tag string) {
 	default:
 		i.setCondition(obj, messages.ConditionSynced, metav1.ConditionUnknown, messages.ReasonPending, "known from a list; not inspected yet")
 	}
-	if i.facts != nil {
-		i.claim(c, t, obj)
-	}
+	i.claim(c, t, obj)
 	i.publish(c, t, obj)
 }
 

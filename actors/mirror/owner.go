@@ -69,8 +69,9 @@ type owner struct {
 	finishing bool
 	// finished: the supervisor was told. heldTold: that what is left is only held by others.
 	finished, heldTold bool
-	// identify proves which engine object a resource stands for.
-	identify func(messages.Object) string
+	// identify proves which engine object a resource stands for; identified: the engine has told what that takes.
+	identify   func(messages.Object) string
+	identified func() bool
 }
 
 // target is one resource: one write path, one deletion, one retry clock.
@@ -125,7 +126,8 @@ type (
 )
 
 func newOwner(d *Deps, ops *kindOps, id string, load bool) owner {
-	return owner{d: d, ops: ops, id: id, probe: newProbe(), lane: calls.Live, loading: load, targets: map[string]*target{}, identify: ops.identity,
+	return owner{d: d, ops: ops, id: id, probe: newProbe(), lane: calls.Live, loading: load, targets: map[string]*target{},
+		identify: ops.identity, identified: func() bool { return true },
 		changes: map[uint64]*target{}, detaches: map[uint64]detach{}, got: map[string][]journal.Entry{}, intents: noIntents{}}
 }
 

@@ -132,7 +132,7 @@ func (o *owner) adopt(c *kit.Context, t *target, rec journal.ObjectRecord) {
 // it in: readers never see the one without the other.
 func (o *owner) claim(c *kit.Context, t *target, obj messages.Object) {
 	rec, open := o.objects[t.name]
-	if !open {
+	if !open || !o.identified() {
 		return
 	}
 	delete(o.objects, t.name)

@@ -246,6 +246,12 @@ func TestForeignFinalizersHoldOverARestart(t *testing.T) {
 
 // What clients wrote, with uid and generation, is there after the daemon was restarted, as long as it is the same object.
 func TestWritesSurviveARestartOfTheDaemon(t *testing.T) {
+	t.Run("as fast as it is", func(t *testing.T) { writesSurviveARestart(t, 0) })
+	// The lists, then the journal, then the inspects: what was read is nobody's until an inspect has said whose.
+	t.Run("inspects are slow", func(t *testing.T) { writesSurviveARestart(t, 300*time.Millisecond) })
+}
+
+func writesSurviveARestart(t *testing.T, inspect time.Duration) {
 	world := sim.New(sim.Options{})
 	t.Cleanup(world.Close)
 	_, err := world.Import("busybox:latest", "")
@@ -265,6 +271,9 @@ func TestWritesSurviveARestartOfTheDaemon(t *testing.T) {
 	skeleton := h.get("volume", "mine")
 	stop()
 
+	for _, op := range []string{sim.OpInspectContainer, sim.OpInspectImage, sim.OpInspectVolume} {
+		world.Faults().Slow(op, "", inspect)
+	}
 	h, _ = serve(t, world, i)
 	for kind, name := range names {
 		now, was := h.get(kind, name), before[kind]
