@@ -48,9 +48,6 @@ type edge struct {
 	out     *outbox
 	cancel  context.CancelFunc
 	once    sync.Once
-
-	mu    sync.Mutex
-	peers map[string]int // streams by the address they said hello with
 }
 
 // starting serialises starts of the library's remote in one process: each replaces the process-wide grpc logger.
@@ -73,10 +70,10 @@ func startEdge(ctx context.Context, b backend, cfg EdgeConfig) (_ *edge, err err
 	if err != nil {
 		return nil, fmt.Errorf("read our own start time: %w", err)
 	}
-	e := &edge{cfg: cfg, out: newOutbox(), peers: map[string]int{}}
+	e := &edge{cfg: cfg, out: newOutbox()}
 	load := &gatewayLoad{}
 	f := newFilter(cfg.Log, gatewayName, gatewayAccept)
-	f.met, f.parted, f.reads = e.met, e.parted, e.out.reads
+	f.met, f.parted, f.reads = e.out.met, e.parted, e.out.reads
 	f.pace = func(ctx context.Context) {
 		if load.queued.Load() >= maxQueue {
 			_ = sleep(ctx, 20*time.Millisecond)
@@ -150,23 +147,9 @@ func startRemote(log *slog.Logger, f *filter, maxBytes int, accept, dial grpccre
 	return system, r, door.ring(system.Address())
 }
 
-func (e *edge) met(address string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.peers[address]++
-}
-
-// parted drops our own connection to a peer that left: the library would try to reach it for ever. An address is only what a
-// peer said, so it has left with the last stream that said so.
+// parted drops our own connection to a peer that left: the library would try to reach it for ever.
 func (e *edge) parted(address string) {
-	e.mu.Lock()
-	e.peers[address]--
-	last := e.peers[address] <= 0
-	if last {
-		delete(e.peers, address)
-	}
-	e.mu.Unlock()
-	if last {
+	if e.out.parted(address) {
 		e.system.EventStream.Publish(&remote.EndpointTerminatedEvent{Address: address})
 	}
 }
@@ -183,14 +166,11 @@ func (e *edge) stop() {
 		if e.gateway != nil {
 			bounded(2*time.Second, func() { _ = e.system.Root.PoisonFuture(e.gateway).Wait() })
 		}
-		e.mu.Lock()
-		peers := e.peers
-		e.peers = map[string]int{}
-		e.mu.Unlock()
+		peers := e.out.addresses()
 		if len(peers) > 0 {
 			time.Sleep(100 * time.Millisecond) // the last answers leave
 		}
-		for address := range peers {
+		for _, address := range peers {
 			e.system.EventStream.Publish(&remote.EndpointTerminatedEvent{Address: address})
 		}
 		// Not its graceful way, which drops what its own goroutines still use.

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"sync"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/asynkron/protoactor-go/remote"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -55,8 +58,12 @@ func openFiles() int {
 func flat(t *testing.T, goroutines, files int) {
 	t.Helper()
 	const some = 8 // of the library's pools, and of the legitimate client at this moment
-	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= goroutines+some && openFiles() <= files+some },
-		patience, 50*time.Millisecond, "goroutines: %d, now more; files: %d, now more", goroutines, files)
+	if assert.Eventually(t, func() bool { return runtime.NumGoroutine() <= goroutines+some && openFiles() <= files+some }, patience, 50*time.Millisecond) {
+		return
+	}
+	var all bytes.Buffer
+	require.NoError(t, pprof.Lookup("goroutine").WriteTo(&all, 1))
+	t.Fatalf("goroutines: %d, now %d; files: %d, now %d\n%s", goroutines, runtime.NumGoroutine(), files, openFiles(), &all)
 }
 
 // Clients connect, subscribe, and are gone without a word: nothing of them stays.
@@ -182,6 +189,48 @@ func (d *deaf) Receive(s remote.Remoting_ReceiveServer) error {
 	return s.Context().Err()
 }
 
+// deaf starts such a peer.
+func (f *fortress) deaf() (peer *deaf, address string) {
+	l, err := net.Listen("tcp", loopback+":0")
+	require.NoError(f.t, err)
+	peer = &deaf{greeted: make(chan struct{}, 100)}
+	server := grpc.NewServer(grpc.Creds(grpccreds.NewTLS(must(f.file.Client.parse(f.file.ID)).acceptConfig())))
+	remote.RegisterRemotingServer(server, peer)
+	go func() { _ = server.Serve(l) }()
+	f.t.Cleanup(server.Stop)
+	return peer, l.Addr().String()
+}
+
+// Who has left is not dialled for the sake of an answer, and what it still wanted is not worked on.
+func Test_F45_NobodyIsAnsweredWhoHasLeft(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	f := besieged(t)
+	peer, address := f.deaf()
+	s := f.greeted(address)
+	out := f.rdd.edge.out
+	require.True(t, out.here(address))
+	now, err := f.client.List(t.Context(), "container", ListOptions{})
+	require.NoError(t, err)
+	next := envelope(actor.NewPID(f.file.Address, gatewayName), &messages.Request{Version: 1, Id: "1", Kind: messages.OpNext,
+		Body: []byte(`{"kind":"container","cursor":"` + now.ResourceVersion + `"}`)}, nil)
+	next.GetMessageBatch().Senders = []*actor.PID{actor.NewPID(address, "future$1")} // of those the daemon watches none
+	for range 20 {
+		require.NoError(t, s.Send(next))
+	}
+	f.unharmed("a peer that waits")
+	require.NoError(t, s.CloseSend())
+	require.Eventually(t, func() bool { return !out.here(address) }, patience, time.Millisecond)
+	f.mirrors() // news for it
+	f.unharmed("a peer that left")
+	select {
+	case <-peer.greeted:
+		t.Fatal("the daemon has dialled it")
+	case <-time.After(300 * time.Millisecond):
+	}
+}
+
 // A peer that asks and never reads is dropped before it costs more than it may; so is the send that it held up.
 func Test_F45_APeerThatNeverReadsIsDropped(t *testing.T) {
 	if !isolated(t) {
@@ -206,21 +255,15 @@ func Test_F45_APeerThatNeverReadsIsDropped(t *testing.T) {
 	out.limit = limit
 	out.mu.Unlock()
 
-	l, err := net.Listen("tcp", loopback+":0")
-	require.NoError(t, err)
-	address := l.Addr().String()
-	peer := &deaf{greeted: make(chan struct{}, 100)}
-	server := grpc.NewServer(grpc.Creds(grpccreds.NewTLS(must(f.file.Client.parse(f.file.ID)).acceptConfig())))
-	remote.RegisterRemotingServer(server, peer)
-	go func() { _ = server.Serve(l) }()
-	defer server.Stop()
+	peer, address := f.deaf()
 	s := f.greeted(address)
 	list := subscribeAs(envelope(actor.NewPID(f.file.Address, gatewayName),
 		&messages.Request{Version: 1, Id: "1", Kind: messages.OpList, Body: []byte(`{"kind":"container"}`)}, nil), address)
 	require.NoError(t, s.Send(list))
 	<-peer.greeted // the daemon has found it
 	most := 0
-	for err = nil; err == nil; err = s.Send(list) {
+	var err error
+	for ; err == nil; err = s.Send(list) {
 		most = max(most, out.waiting()[address])
 	}
 	require.ErrorIs(t, err, io.EOF)
@@ -261,11 +304,7 @@ func Test_F45_AHalfOpenClientIsLetGo(t *testing.T) {
 		require.NoError(t, err)
 		streams, conns = append(streams, s), append(conns, conn)
 	}
-	known := func() int {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		return len(e.peers)
-	}
+	known := func() int { return len(e.out.addresses()) }
 	require.Equal(t, 11, known())
 	wire.freeze()
 	require.Eventually(t, func() bool { return known() == 1 }, patience, 10*time.Millisecond, "only who answers is left")

@@ -103,7 +103,7 @@ func (g *gateway) Receive(c actor.Context) {
 // request takes one request in. A panic here is a bug of ours; the peer is told before the supervisor is.
 func (g *gateway) request(c actor.Context, r *messages.Request) {
 	sender := c.Sender()
-	if sender == nil {
+	if sender == nil || !g.out.here(sender.Address) {
 		return // nobody to answer
 	}
 	defer func() {
@@ -142,7 +142,7 @@ func (g *gateway) wait(c actor.Context, q *call) {
 	g.load.queued.Store(int64(g.turns.n))
 }
 
-// send answers a peer, unless it leaves its answers unread.
+// send answers a peer, unless it has left or leaves its answers unread.
 func (g *gateway) send(c actor.Context, to *actor.PID, answer proto.Message) {
 	if g.out.take(to.Address, answer) {
 		c.Send(to, answer)
@@ -236,9 +236,11 @@ func (g *gateway) done(c actor.Context, d callDone) {
 		if q == nil {
 			break
 		}
-		if !q.dropped {
-			g.begin(c, q)
+		if q.dropped || !g.out.here(q.sender.Address) {
+			g.forget(q)
+			continue
 		}
+		g.begin(c, q)
 	}
 	g.load.queued.Store(int64(g.turns.n))
 }

@@ -64,7 +64,7 @@ func TestDeadPeersOverTheEdgeLeaveNothing(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+3 }, 25*time.Second, 100*time.Millisecond,
 		"%d goroutines before", before)
-	require.Empty(t, d.edge.peers[peerAddress])
+	require.False(t, d.edge.out.here(peerAddress))
 	_, err = c.List(within(t, 5*time.Second), "container", ListOptions{})
 	require.NoError(t, err)
 }

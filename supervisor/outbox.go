@@ -2,34 +2,72 @@ package supervisor
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/asynkron/protoactor-go/remote"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
 
 // maxUnread is the most bytes of answers that wait for one peer.
 const maxUnread = 64 << 20
 
-// outbox counts, by address, the bytes of answers that were handed to the library and have not left: its queues have no bound,
-// and a peer that asks without reading would fill them. It also ends a send that such a peer holds up: nothing else would.
+// outbox knows who is there to be answered, and counts, by address, the bytes of answers that were handed to the library and have not
+// left: its queues have no bound, and a peer that asks without reading would fill them. It also ends a send that such a peer holds up:
+// nothing else would. To who has left nothing is sent: the library would dial it, and keep that connection.
 type outbox struct {
 	mu      sync.Mutex
-	limit   int // maxUnread, but in tests
+	limit   int            // maxUnread, but in tests
+	peers   map[string]int // streams by the address they said hello with
 	unread  map[string]int
 	streams map[string]map[*outStream]struct{}
 }
 
 func newOutbox() *outbox {
-	return &outbox{limit: maxUnread, unread: map[string]int{}, streams: map[string]map[*outStream]struct{}{}}
+	return &outbox{limit: maxUnread, peers: map[string]int{}, unread: map[string]int{}, streams: map[string]map[*outStream]struct{}{}}
 }
 
-// take counts an answer, unless too much waits for that peer already: then it is not to be sent.
+// met: somebody said hello with that address.
+func (o *outbox) met(address string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.peers[address]++
+}
+
+// parted: a stream of that address has ended. An address is only what a peer said, so it has left with the last stream that said so.
+func (o *outbox) parted(address string) (left bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.peers[address]--; o.peers[address] > 0 {
+		return false
+	}
+	delete(o.peers, address)
+	return true
+}
+
+// here reports whether a peer of that address is connected.
+func (o *outbox) here(address string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.peers[address] > 0
+}
+
+// addresses of all who are here.
+func (o *outbox) addresses() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Collect(maps.Keys(o.peers))
+}
+
+// take counts an answer, unless nobody is there to get it or too much waits for that peer already: then it is not to be sent.
 func (o *outbox) take(address string, m proto.Message) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.unread[address] >= o.limit {
+	if o.peers[address] == 0 || o.unread[address] >= o.limit {
 		return false
 	}
 	o.unread[address] += proto.Size(m)
@@ -77,6 +115,11 @@ func (o *outbox) stream(ctx context.Context, d *grpc.StreamDesc, conn *grpc.Clie
 	s := &outStream{o: o, address: conn.Target()}
 	ctx, s.cancel = context.WithCancel(ctx)
 	o.mu.Lock() // from now on: a peer may hold up the opening too
+	if o.peers[s.address] == 0 {
+		o.mu.Unlock()
+		s.cancel()
+		return nil, status.Errorf(codes.Unavailable, "%s has left", s.address)
+	}
 	if o.streams[s.address] == nil {
 		o.streams[s.address] = map[*outStream]struct{}{}
 	}
