@@ -129,14 +129,22 @@ func SetCondition(list []metav1.Condition, c metav1.Condition, now time.Time) []
 	return SetConditions(list, now, c)
 }
 
-// SetConditions puts conditions into list and returns the new list, sorted by type; list itself is not changed.
-// lastTransitionTime moves to now only where the status differs from before.
+// SetConditions puts conditions into list and returns the new list, sorted by type; list itself is not changed, and is what is
+// returned when it says all that already. lastTransitionTime moves to now only where the status differs from before.
 func SetConditions(list []metav1.Condition, now time.Time, conditions ...metav1.Condition) []metav1.Condition {
-	added := 0
-	for i := range conditions {
-		if !slices.ContainsFunc(list, func(o metav1.Condition) bool { return o.Type == conditions[i].Type }) {
+	added, said := 0, 0
+	for _, c := range conditions {
+		i := slices.IndexFunc(list, func(o metav1.Condition) bool { return o.Type == c.Type })
+		if i < 0 {
 			added++
+			continue
 		}
+		if c.LastTransitionTime = list[i].LastTransitionTime; c == list[i] {
+			said++
+		}
+	}
+	if said == len(conditions) {
+		return list
 	}
 	out := append(make([]metav1.Condition, 0, len(list)+added), list...)
 	for _, c := range conditions {

@@ -45,7 +45,7 @@ func sameMeta(a, b *metav1.ObjectMeta) bool {
 func (s *ContainerStatus) equal(o *ContainerStatus) bool {
 	return s.ObservedGeneration == o.ObservedGeneration && s.Name == o.Name && s.Namespace == o.Namespace && s.Path == o.Path &&
 		slices.Equal(s.Args, o.Args) && s.Image == o.Image && s.ImageName == o.ImageName &&
-		slices.EqualFunc(s.Ports, o.Ports, ContainerPort.equal) && maps.Equal(s.Labels, o.Labels) &&
+		SamePorts(s.Ports, o.Ports) && maps.Equal(s.Labels, o.Labels) &&
 		s.Status == o.Status && s.Pid == o.Pid && same(s.ExitCode, o.ExitCode) && s.Error == o.Error &&
 		s.CreatedAt.Equal(o.CreatedAt) && s.StartedAt.Equal(o.StartedAt) && s.FinishedAt.Equal(o.FinishedAt) &&
 		s.RestartCount == o.RestartCount && s.Health == o.Health &&
@@ -60,6 +60,9 @@ func (r *ActionReceipt) equal(o *ActionReceipt) bool {
 	return r.ID == o.ID && r.Action == o.Action && r.State == o.State && r.Error == o.Error && r.RequestedAt.Equal(&o.RequestedAt) &&
 		r.ObservedAt.Equal(o.ObservedAt) && r.CompletedAt.Equal(o.CompletedAt)
 }
+
+// SamePorts compares what two containers expose.
+func SamePorts(a, b []ContainerPort) bool { return slices.EqualFunc(a, b, ContainerPort.equal) }
 
 func (p ContainerPort) equal(o ContainerPort) bool {
 	return p.Name == o.Name && slices.Equal(p.Bindings, o.Bindings)

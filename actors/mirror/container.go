@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 	"unique"
@@ -99,15 +100,42 @@ func fillContainer(c *messages.Container, seen any, now time.Time) {
 	s.Namespace = messages.NamespaceMoby
 	switch e := seen.(type) {
 	case dockerio.ContainerRow:
-		s.Name, s.Image, s.ImageName, s.Labels = e.Name, e.ImageID, e.ImageName, e.Labels
-		s.Status, s.Health, s.ExitCode, s.CreatedAt, s.Mounts = e.State, e.Health, e.ExitCode, e.Created.Status(), e.Mounts
+		keep(&s.Name, e.Name)
+		keep(&s.Image, e.ImageID)
+		keep(&s.ImageName, e.ImageName)
+		s.Status, s.Health, s.ExitCode, s.CreatedAt = e.State, e.Health, e.ExitCode, e.Created.Status()
+		s.Labels, s.Mounts = e.Labels, e.Mounts
 	case dockerio.Container:
-		s.Name, s.Path, s.Args, s.Image, s.ImageName = e.Name, e.Path, e.Args, e.ImageID, e.ImageName
-		s.Ports, s.Labels, s.Status, s.Pid, s.Error = e.Ports, e.Labels, e.Status, e.Pid, e.Error
-		s.CreatedAt, s.StartedAt, s.FinishedAt = e.Created.Status(), e.StartedAt.Status(), e.FinishedAt.Status()
-		s.RestartCount, s.Health, s.Mounts, s.Networks = e.RestartCount, e.Health, e.Mounts, e.Networks
+		keep(&s.Name, e.Name)
+		keep(&s.Path, e.Path)
+		keep(&s.Image, e.ImageID)
+		keep(&s.ImageName, e.ImageName)
+		keep(&s.Error, e.Error)
+		s.Status, s.Health, s.Pid, s.RestartCount = e.Status, e.Health, e.Pid, e.RestartCount
+		keepAs(&s.CreatedAt, e.Created.Status(), (*metav1.MicroTime).Equal)
+		keepAs(&s.StartedAt, e.StartedAt.Status(), (*metav1.MicroTime).Equal)
+		keepAs(&s.FinishedAt, e.FinishedAt.Status(), (*metav1.MicroTime).Equal)
+		keepAs(&s.Labels, e.Labels, maps.Equal)
+		keepAs(&s.Args, e.Args, slices.Equal)
+		keepAs(&s.Mounts, e.Mounts, slices.Equal)
+		keepAs(&s.Networks, e.Networks, slices.Equal)
+		keepAs(&s.Ports, e.Ports, messages.SamePorts)
 		s.ExitCode = exitCode(e)
 		s.ConditionList = messages.SetConditions(s.ConditionList, now, stateConditions(e)...)
+	}
+}
+
+// keep leaves what is there where the news is the same: versions of a resource share what has not changed, in history too.
+func keep(field *string, news string) {
+	if *field != news {
+		*field = news
+	}
+}
+
+// keepAs is keep for what == does not compare.
+func keepAs[T any](field *T, news T, same func(a, b T) bool) {
+	if !same(*field, news) {
+		*field = news
 	}
 }
 

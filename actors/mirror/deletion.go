@@ -24,7 +24,7 @@ import (
 func (o *owner) replayRecords(c *kit.Context, identity string) {
 	for name, rec := range inOrder(o.records) {
 		delete(o.records, name)
-		t := o.targets[name]
+		t := o.targets.get(name)
 		if t == nil || rec.Done || identity == "" || rec.Identity != identity {
 			o.supersede(c, name, messages.ReasonIdentityChanged)
 			continue
@@ -58,7 +58,7 @@ func superseding(reason string) string {
 
 // askDelete is a client's request: precondition, journal, store, reply.
 func (o *owner) askDelete(c *kit.Context, m Delete, sender *actor.PID) {
-	t := o.targets[m.Name]
+	t := o.targets.get(m.Name)
 	switch {
 	case t != nil && t.sent != 0 && (t.stored == nil || t.dropFirst):
 		t.early = append(t.early, earlyDelete{m, sender}) // what is stored next, and readers may see it before the owner is told
@@ -248,7 +248,7 @@ func deliverOutcome(deliver func(any), out calls.Outcome, msg any) {
 }
 
 func (o *owner) removeDone(c *kit.Context, m removeOutcome) {
-	t := o.targets[m.name]
+	t := o.targets.get(m.name)
 	if t == nil {
 		return
 	}
@@ -300,7 +300,7 @@ func (o *owner) watch(c *kit.Context) {
 
 // rewatch is watch for those that did before.
 func (o *owner) rewatch(c *kit.Context) {
-	for _, t := range o.targets {
+	for t := range o.targets.all() {
 		if t.watching {
 			o.watch(c)
 			return
@@ -317,7 +317,7 @@ func (o *owner) unwatch(c *kit.Context, t *target) {
 
 // usersChanged wakes what waits for them. The first word only names them: what went before it is left to the retry clock.
 func (o *owner) usersChanged(c *kit.Context, m users) {
-	for _, t := range inOrder(o.targets) {
+	for t := range o.targets.all() {
 		if !t.watching || t.rem.Phase != blocked {
 			continue
 		}
@@ -333,7 +333,7 @@ func (o *owner) usersChanged(c *kit.Context, m users) {
 
 // proving: a deletion waits for the object to be seen.
 func (o *owner) proving() bool {
-	for _, t := range o.targets {
+	for t := range o.targets.all() {
 		if t.rem.Prove {
 			return true
 		}

@@ -126,7 +126,7 @@ func (i *image) Receive(c *kit.Context, msg any) {
 	switch m := msg.(type) {
 	case *actor.Started:
 		i.start(c)
-		for _, t := range inOrder(i.targets) {
+		for t := range i.targets.all() {
 			t.ref = t.stored.(*messages.Image).Status.RepoTag
 			if t.ref == "" {
 				t.ref = i.id
@@ -149,7 +149,7 @@ func (i *image) Receive(c *kit.Context, msg any) {
 	case removeOutcome:
 		i.removed(c, m)
 	case removeDueFor:
-		if t := i.targets[m.name]; t != nil {
+		if t := i.targets.get(m.name); t != nil {
 			i.removal(c, t, removeDue{})
 		}
 	case users:
@@ -225,7 +225,7 @@ func (i *image) show(c *kit.Context) {
 	for _, tag := range tags {
 		keep[messages.ImageName(i.id, tag)] = true
 	}
-	for _, t := range inOrder(i.targets) {
+	for t := range i.targets.all() {
 		switch {
 		case keep[t.name] || t.want == nil:
 		default:
@@ -289,7 +289,7 @@ func (i *image) inspected(c *kit.Context, m inspectOutcome) {
 	case err == nil:
 		facts := m.out.Value.(dockerio.Image)
 		i.facts, i.reason, i.inspectErr = &facts, "", ""
-		for _, t := range inOrder(i.targets) {
+		for t := range i.targets.all() {
 			i.prove(c, t, i.identity())
 		}
 		c.Label("", "")
@@ -323,7 +323,7 @@ func (i *image) inspected(c *kit.Context, m inspectOutcome) {
 // vanish: the engine has no such image any more.
 func (i *image) vanish(c *kit.Context) {
 	i.row, i.facts = nil, nil
-	for _, t := range inOrder(i.targets) {
+	for t := range i.targets.all() {
 		if t.want != nil || t.rem.asked() {
 			i.gone(c, t)
 		}
@@ -335,7 +335,7 @@ func (i *image) vanish(c *kit.Context) {
 func (i *image) removed(c *kit.Context, m removeOutcome) {
 	if m.out.Err == nil {
 		i.applied = calls.NextSeq()
-		if t := i.targets[m.name]; t != nil && i.row != nil {
+		if t := i.targets.get(m.name); t != nil && i.row != nil {
 			r := *i.row
 			r.Tags = slices.DeleteFunc(slices.Clone(r.Tags), func(tag string) bool { return tag == t.ref })
 			i.row = &r

@@ -92,7 +92,7 @@ func (o *object) syncIntent(c *kit.Context) {
 	if o.ops.act == nil || !o.ops.valid(o.id) || o.loading {
 		return
 	}
-	t := o.targets[o.ops.name(o.id)]
+	t := o.targets.get(o.ops.name(o.id))
 	if t == nil || t.want == nil {
 		return
 	}
@@ -131,7 +131,7 @@ func (o *object) adoptSpec(c *kit.Context) {
 	if w.s.Generation != 0 {
 		return
 	}
-	con := o.targets[o.ops.name(o.id)].want.(*messages.Container)
+	con := o.targets.get(o.ops.name(o.id)).want.(*messages.Container)
 	w.do(c, adopted{State: con.Spec.State, Policy: con.Spec.Policy, Generation: con.Generation, Observed: con.Status.ObservedGeneration})
 	w.do(c, recalled{Observed: w.s.Observed})
 	w.durable.Observed = max(w.durable.Observed, con.Status.ObservedGeneration)

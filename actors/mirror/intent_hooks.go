@@ -60,7 +60,7 @@ func (i containerIntents) ended(c *kit.Context, reason string) { i.o.endIntent(c
 
 // askAct is a client's request for an action.
 func (o *object) askAct(c *kit.Context, m Act, sender *actor.PID) {
-	t := o.targets[m.Name]
+	t := o.targets.get(m.Name)
 	switch {
 	case o.ops.act == nil:
 		c.ReplyTo(sender, Acted{Err: o.actError(messages.CodeForbidden, m.Request.Action, "only a container takes actions")})

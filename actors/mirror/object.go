@@ -79,7 +79,7 @@ func (o *object) Receive(c *kit.Context, msg any) {
 		o.removeDone(c, m)
 		o.step(c, marked{Destroyed: m.out.Err == nil})
 	case removeDueFor:
-		if t := o.targets[m.name]; t != nil {
+		if t := o.targets.get(m.name); t != nil {
 			o.removal(c, t, removeDue{})
 		}
 	case users:
@@ -186,7 +186,7 @@ func (o *object) takeRow(c *kit.Context, m observe) bool {
 
 // differs says whether a list tells something else than the mirror shows.
 func (o *object) differs(row any) bool {
-	t := o.targets[o.ops.name(o.id)]
+	t := o.targets.get(o.ops.name(o.id))
 	return t != nil && t.want != nil && o.ops.differs(row, []store.Item{{Object: t.want, Owner: o.id}}) != ""
 }
 
@@ -214,7 +214,7 @@ func (o *object) show(c *kit.Context, t *target, seen any, status metav1.Conditi
 
 func (o *object) replay(c *kit.Context) {
 	if len(o.records) > 0 {
-		if t := o.targets[o.ops.name(o.id)]; t != nil && t.want != nil {
+		if t := o.targets.get(o.ops.name(o.id)); t != nil && t.want != nil {
 			o.replayRecords(c, o.identify(t.want))
 		}
 	}
@@ -282,7 +282,7 @@ func (o *object) sawObject(c *kit.Context, t *target, seen any) {
 	o.fresh = false
 	if u := o.ops.uses(seen); u != nil && (o.lastUses == nil || !sameUse(u, o.lastUses)) {
 		o.lastUses = u
-		c.Tell(o.ops.path, *u)
+		c.Tell(o.ops.path, u)
 	}
 }
 

@@ -59,8 +59,8 @@ type owner struct {
 	objects map[string]journal.ObjectRecord
 	// got are the answers of the journal, by bucket, until all are here.
 	got     map[string][]journal.Entry
-	targets map[string]*target
-	// commits are deletions on their way into the journal, changes writes, detaches mirrors to be forgotten.
+	targets targets
+	// commits are deletions on their way into the journal, changes writes, detaches mirrors to be forgotten; nil until there is one.
 	commits  map[uint64]*target
 	changes  map[uint64]*target
 	detaches map[uint64]detach
@@ -72,41 +72,6 @@ type owner struct {
 	// identify proves which engine object a resource stands for; identified: the engine has told what that takes.
 	identify   func(messages.Object) string
 	identified func() bool
-}
-
-// target is one resource: one write path, one deletion, one retry clock.
-type target struct {
-	name string // metadata.name
-	ref  string // what the engine calls it
-	// want is what shall be stored; nil = nothing. dropFirst: the stored incarnation ends before.
-	want      messages.Object
-	dropFirst bool
-	reason    string
-	stored    messages.Object
-	// sent is the token of the Put or Remove in flight, 0 when none is; sending what was put.
-	sent    uint64
-	sending messages.Object
-	// overdue cancels putOverdue.
-	overdue  func()
-	removing bool
-	// rem is the deletion; asked wait for its acceptance.
-	rem       removal
-	deletedAt *metav1.Time
-	asked     []*actor.PID
-	replying  []*actor.PID
-	// early are deletions asked for by who saw the resource before its owner was told that it is stored.
-	early []earlyDelete
-	// uid and created of a deletion replayed after a restart of the daemon.
-	replay *journal.DeletionRecord
-	// proof tells the engine object apart from another one of that name; empty = nothing does.
-	proof string
-	// record is what clients wrote, as the journal has it; nil = nothing. writing is the write on its way, writes wait for it.
-	record  *journal.ObjectRecord
-	writing *write
-	writes  []*write
-	// blockers are the users of the engine object while it is blocked; nil = not known.
-	blockers []string
-	watching bool
 }
 
 type (
@@ -126,9 +91,8 @@ type (
 )
 
 func newOwner(d *Deps, ops *kindOps, id string, load bool) owner {
-	return owner{d: d, ops: ops, id: id, probe: newProbe(), lane: calls.Live, loading: load, targets: map[string]*target{},
-		identify: ops.identity, identified: func() bool { return true },
-		changes: map[uint64]*target{}, detaches: map[uint64]detach{}, got: map[string][]journal.Entry{}, intents: noIntents{}}
+	return owner{d: d, ops: ops, id: id, probe: newProbe(), lane: calls.Live, loading: load,
+		identify: ops.identity, identified: func() bool { return true }, intents: noIntents{}}
 }
 
 // start re-reads the inputs: the owner's resources from the store, its open records from the journal.
@@ -150,10 +114,10 @@ func (o *owner) start(c *kit.Context) {
 }
 
 func (o *owner) target(name, ref string) *target {
-	t := o.targets[name]
+	t := o.targets.get(name)
 	if t == nil {
 		t = &target{name: name, rem: removal{Live: o.session.Epoch != 0 || !o.ops.valid(o.id)}}
-		o.targets[name] = t
+		o.targets.add(t)
 	}
 	if ref != "" {
 		t.ref = ref
@@ -236,21 +200,6 @@ func (o *owner) flush(c *kit.Context, t *target) {
 	t.overdue = c.After(putOverdueAfter, putOverdue{name: t.name, token: t.sent})
 }
 
-// held: the first publication waits for what the journal has, so that nobody sees the resource without what was written to it.
-func (t *target) held(loading bool) bool {
-	return loading && t.stored == nil && t.want != nil && !t.dropFirst
-}
-
-// identity gives what is wanted a uid and a time of creation. What was sent before is not touched: the store may be reading it.
-func (t *target) identity(uid types.UID, created metav1.Time) {
-	if now := t.want.GetCreationTimestamp(); t.want.GetUID() == uid && now.Equal(&created) {
-		return
-	}
-	t.want = messages.DeepCopy(t.want)
-	t.want.SetUID(uid)
-	t.want.SetCreationTimestamp(created)
-}
-
 // answerAsked tells those who asked for the deletion what is stored now.
 func (o *owner) answerAsked(t *target, c *kit.Context) {
 	for _, pid := range t.replying {
@@ -263,14 +212,14 @@ func (o *owner) answerAsked(t *target, c *kit.Context) {
 func (o *owner) writes(c *kit.Context, msg any) bool {
 	switch m := msg.(type) {
 	case store.PutDone:
-		if t := o.targets[m.Key.Name]; t != nil && t.sent == m.Token {
+		if t := o.targets.get(m.Key.Name); t != nil && t.sent == m.Token {
 			if m.Err != nil {
 				return true // putOverdue sends it again
 			}
 			o.acked(c, t, m.Object)
 		}
 	case store.RemoveDone:
-		if t := o.targets[m.Key.Name]; t != nil && t.sent == m.Token {
+		if t := o.targets.get(m.Key.Name); t != nil && t.sent == m.Token {
 			last := t.stored
 			t.overdue()
 			t.sent, t.dropFirst, t.stored = 0, false, nil
@@ -283,7 +232,7 @@ func (o *owner) writes(c *kit.Context, msg any) bool {
 					c.ReplyTo(e.sender, o.deleteNotFound(t.name))
 				}
 				if o.nextWrite(c, t); t.writing == nil {
-					delete(o.targets, t.name)
+					o.targets.remove(t.name)
 				}
 			} else {
 				t.identity("", metav1.Time{})
@@ -291,7 +240,7 @@ func (o *owner) writes(c *kit.Context, msg any) bool {
 			}
 		}
 	case putOverdue:
-		if t := o.targets[m.name]; t != nil && t.sent == m.token {
+		if t := o.targets.get(m.name); t != nil && t.sent == m.token {
 			t.sent = 0
 			o.flush(c, t)
 		}
@@ -336,20 +285,12 @@ func (o *owner) acked(c *kit.Context, t *target, stored messages.Object) {
 
 // idle reports whether the store has acknowledged everything.
 func (o *owner) idle() bool {
-	for _, t := range inOrder(o.targets) {
+	for t := range o.targets.all() {
 		if t.sent != 0 || t.dropFirst || t.held(o.loading) {
 			return false
 		}
 	}
 	return true
-}
-
-// current is a copy of what t shall be, to be changed and published; nil when there is nothing.
-func (t *target) current() messages.Object {
-	if t.want == nil {
-		return nil
-	}
-	return messages.DeepCopy(t.want)
 }
 
 // setCondition puts one condition into an object that is about to be published.
@@ -360,7 +301,7 @@ func (o *owner) setCondition(obj messages.Object, kind string, status metav1.Con
 
 // degrade shows on every resource why the mirror may not be right.
 func (o *owner) degrade(c *kit.Context, status metav1.ConditionStatus, reason, message string) {
-	for _, t := range inOrder(o.targets) {
+	for t := range o.targets.all() {
 		if obj := t.current(); obj != nil && t.rem.Phase != removed {
 			o.setCondition(obj, messages.ConditionSynced, status, reason, message)
 			o.publish(c, t, obj)
@@ -371,7 +312,7 @@ func (o *owner) degrade(c *kit.Context, status metav1.ConditionStatus, reason, m
 // online tells every deletion whether there is an engine to ask, and that what happened before it was not seen.
 func (o *owner) online(c *kit.Context, s Session) {
 	o.session = s
-	for _, t := range inOrder(o.targets) {
+	for t := range o.targets.all() {
 		o.removal(c, t, online{Prove: o.ops.ambiguous()})
 	}
 }
@@ -386,7 +327,7 @@ func (o *owner) finishIfIdle(c *kit.Context) {
 	if !o.finishing || o.loading || !o.idle() || o.probe.open() {
 		return
 	}
-	for _, t := range inOrder(o.targets) {
+	for t := range o.targets.all() {
 		if t.writing != nil {
 			return // being made
 		}

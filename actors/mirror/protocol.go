@@ -176,7 +176,7 @@ type (
 	// resync asks an object to show that the engine is unreachable or stopping.
 	showReason struct{ Reason, Message string }
 	sweepNow   struct{}
-	// using tells the containers' supervisor what a container uses.
+	// using tells the containers' supervisor what a container uses; it is shared, and never changed.
 	using struct {
 		ID, Name string
 		Image    string

@@ -43,6 +43,9 @@ func (o *owner) loaded(c *kit.Context, m journal.Loaded) {
 	if m.Err != nil || !o.loading {
 		return // loadOverdue asks again
 	}
+	if o.got == nil {
+		o.got = map[string][]journal.Entry{}
+	}
 	o.got[m.Bucket] = m.Entries
 	if len(o.got) < len(recordBuckets) {
 		return
@@ -51,8 +54,8 @@ func (o *owner) loaded(c *kit.Context, m journal.Loaded) {
 	o.loadDeletions(c, o.got[journal.BucketDeletions])
 	o.loadObjects(c, o.got[journal.BucketObjects])
 	o.intents.recall(c, o.got[journal.BucketOperations])
-	o.inherited, o.got = nil, map[string][]journal.Entry{}
-	for _, t := range inOrder(o.targets) {
+	o.inherited, o.got = nil, nil
+	for t := range o.targets.all() {
 		o.flush(c, t)
 		o.nextWrite(c, t)
 	}
@@ -69,7 +72,7 @@ func (o *owner) loadDeletions(c *kit.Context, entries []journal.Entry) {
 			continue
 		}
 		o.records[rec.Name] = rec
-		if t := o.targets[rec.Name]; t != nil && t.stored != nil && o.inherited[rec.Name] == rec.UID {
+		if t := o.targets.get(rec.Name); t != nil && t.stored != nil && o.inherited[rec.Name] == rec.UID {
 			delete(o.records, rec.Name) // the same incarnation, watched by this process without a gap
 			t.deletedAt, t.proof = &metav1.Time{Time: rec.Asked}, rec.Identity
 			if rec.Done {
@@ -95,7 +98,7 @@ func (o *owner) loadObjects(c *kit.Context, entries []journal.Entry) {
 		if rec.Owner != o.id {
 			continue
 		}
-		t := o.targets[rec.Name]
+		t := o.targets.get(rec.Name)
 		switch {
 		case t != nil && t.stored != nil && o.inherited[rec.Name] == rec.UID:
 			o.adopt(c, t, rec) // the same incarnation, watched by this process without a gap
@@ -205,7 +208,7 @@ func restore(obj messages.Object, rec journal.ObjectRecord) {
 
 // proveAgain keeps the identity in the records what it is: an image's moves with each tag.
 func (o *owner) proveAgain(c *kit.Context) {
-	for _, t := range inOrder(o.targets) {
+	for t := range o.targets.all() {
 		if t.record == nil || t.want == nil || t.writing != nil {
 			continue
 		}

@@ -81,7 +81,7 @@ func (s *skeleton) write(c *kit.Context, m Write) {
 		s.target(m.Name, "")
 	}
 	s.askWrite(c, m, c.Sender())
-	if t := s.targets[m.Name]; t != nil && t.want == nil && t.stored == nil && t.writing == nil && len(t.writes) == 0 {
-		delete(s.targets, m.Name) // refused, or a dry run
+	if t := s.targets.get(m.Name); t != nil && t.want == nil && t.stored == nil && t.writing == nil && len(t.writes) == 0 {
+		s.targets.remove(m.Name) // refused, or a dry run
 	}
 }

@@ -124,7 +124,7 @@ func (o *owner) sweep(c *kit.Context) {
 		o.supersede(c, name, messages.ReasonMirrorReset)
 	}
 	o.records, o.objects, o.heldTold = nil, nil, false
-	for _, t := range inOrder(o.targets) {
+	for t := range o.targets.all() {
 		o.removal(c, t, ended{Held: t.want != nil && foreign(t.want)})
 	}
 	o.step(c, failed{NoSession: true}) // an answer that is still on its way is of nobody's interest
@@ -161,7 +161,7 @@ func (o *owner) letGo(c *kit.Context, t *target, last messages.Object) {
 
 // tellHeld tells the supervisor that nothing is left to be done but by others.
 func (o *owner) tellHeld(c *kit.Context) {
-	for _, t := range o.targets {
+	for t := range o.targets.all() {
 		if t.want != nil && t.rem.Phase != removed {
 			return
 		}

@@ -11,13 +11,13 @@ import (
 // userIndex knows which containers use which image and volume, as the containers' owners last said. Whoever is blocked by them
 // registers here and is woken by its own blockers only: nobody lists the engine for it.
 type userIndex struct {
-	containers map[string]using
+	containers map[string]*using
 	users      map[userRef]map[string]bool
 	watchers   map[userRef]map[string]bool // paths
 }
 
 func newUserIndex() *userIndex {
-	return &userIndex{containers: map[string]using{}, users: map[userRef]map[string]bool{}, watchers: map[userRef]map[string]bool{}}
+	return &userIndex{containers: map[string]*using{}, users: map[userRef]map[string]bool{}, watchers: map[userRef]map[string]bool{}}
 }
 
 func (x *userIndex) rows(_ *kit.Context, _ *family, rows []row, _ uint64) ([]row, map[string]bool) {
@@ -26,7 +26,7 @@ func (x *userIndex) rows(_ *kit.Context, _ *family, rows []row, _ uint64) ([]row
 
 func (x *userIndex) receive(c *kit.Context, _ *family, msg any) bool {
 	switch m := msg.(type) {
-	case using:
+	case *using:
 		x.set(c, m)
 	case watchUsers:
 		add(x.watchers, m.Ref, m.From)
@@ -60,8 +60,11 @@ func (x *userIndex) begun(c *kit.Context) {
 	c.Tell(control.Volumes, usersLost{})
 }
 
-func (x *userIndex) set(c *kit.Context, u using) {
+func (x *userIndex) set(c *kit.Context, u *using) {
 	old := x.containers[u.ID]
+	if old == nil {
+		old = &using{}
+	}
 	x.containers[u.ID] = u
 	before, after := old.refs(), u.refs()
 	for _, ref := range before {
@@ -93,7 +96,7 @@ func (x *userIndex) names(ref userRef) []string {
 	return out
 }
 
-func (u using) refs() []userRef {
+func (u *using) refs() []userRef {
 	var out []userRef
 	if u.Image != "" {
 		out = append(out, userRef{messages.KindImage, u.Image})

@@ -78,7 +78,7 @@ func (noIntents) ended(*kit.Context, string)                   {}
 
 // askWrite is a client's request: admission, journal, store, reply.
 func (o *owner) askWrite(c *kit.Context, m Write, sender *actor.PID) {
-	t := o.targets[m.Name]
+	t := o.targets.get(m.Name)
 	switch {
 	case t == nil:
 		c.ReplyTo(sender, Written{Err: o.writeError(messages.CodeNotFound, m.Name, "not found")})
@@ -127,6 +127,9 @@ func (o *owner) consider(c *kit.Context, t *target, w *write, stored messages.Ob
 		c.ReplyTo(w.sender, Written{Reply: reply})
 	default:
 		t.writing, w.token = w, c.Token()
+		if o.changes == nil {
+			o.changes = map[uint64]*target{}
+		}
 		o.changes[w.token] = t
 		o.commitWrite(c, t)
 	}
@@ -270,7 +273,7 @@ func (o *owner) endWrites(c *kit.Context, t *target) {
 
 // restarting tells those whose writes this incarnation will not answer.
 func (o *owner) restarting(c *kit.Context) {
-	for _, t := range inOrder(o.targets) {
+	for t := range o.targets.all() {
 		if w := t.writing; w != nil {
 			c.ReplyTo(w.sender, Written{Err: o.writeError(messages.CodeUnavailable, t.name, "its actor was restarted before it knew whether the change is accepted: read it again")})
 		}
@@ -288,6 +291,9 @@ func (o *owner) askDetach(c *kit.Context, t *target, sender *actor.PID) {
 		return
 	}
 	token := c.Token()
+	if o.detaches == nil {
+		o.detaches = map[uint64]detach{}
+	}
 	o.detaches[token] = detach{t, sender}
 	c.Tell(control.Journal, journal.Commit{Token: token, Ops: []journal.Op{
 		journal.DropDeletion(o.ops.kind.Name, t.name), journal.DropObject(o.ops.kind.Name, t.name), journal.DropOperation(o.ops.kind.Name, t.name),
@@ -310,7 +316,7 @@ func (o *owner) detached(c *kit.Context, d detach, err error) {
 	case err != nil:
 		c.ReplyTo(d.sender, Deleted{Err: messages.NewError(messages.CodeUnavailable, "detach", o.ops.kind.Name, t.name,
 			"the journal could not take it; nothing has been done")})
-	case t.want == nil || o.targets[t.name] != t:
+	case t.want == nil || o.targets.get(t.name) != t:
 		c.ReplyTo(d.sender, o.deleteNotFound(t.name))
 	default:
 		t.replying = append(t.replying, d.sender)

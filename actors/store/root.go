@@ -29,7 +29,7 @@ type Item struct {
 type entry struct {
 	Item
 	// seed and salt the uid was made of.
-	seed string
+	seed seed
 	salt int64
 }
 

@@ -141,7 +141,7 @@ func uid(seed string, salt int64) types.UID {
 // put does a Put and gives the stored object; salt counts for a new object without uid.
 func (t *Table) put(p Put, key Key, salt int64, now time.Time) messages.Object {
 	root := t.Load()
-	n := &entry{Item: Item{Object: messages.ShallowCopy(p.Object), Owner: p.Owner}, seed: p.seed(key), salt: salt}
+	n := &entry{Item: Item{Object: messages.ShallowCopy(p.Object), Owner: p.Owner}, salt: salt}
 	old, had := root.kind(key.Kind).objects.Get([]byte(key.Name))
 	recreated := had && n.Object.GetUID() != "" && n.Object.GetUID() != old.Object.GetUID()
 	if had && !recreated {
@@ -156,8 +156,10 @@ func (t *Table) put(p Put, key Key, salt int64, now time.Time) messages.Object {
 			return old.Object
 		}
 	} else {
+		text := p.seed(key)
+		n.seed = seedOf(text, salt)
 		if n.Object.GetUID() == "" {
-			n.Object.SetUID(uid(n.seed, n.salt))
+			n.Object.SetUID(uid(text, n.salt))
 		}
 		if created := n.Object.GetCreationTimestamp(); created.IsZero() {
 			n.Object.SetCreationTimestamp(metav1.Time{Time: now.UTC().Truncate(time.Second)})
@@ -200,26 +202,38 @@ type salts struct {
 	dropped []string
 }
 
+// seed is a seed as it is kept: its text, the journal's key, only where a salt needs it.
+type seed struct {
+	id   uuid.UUID
+	text string
+}
+
+func seedOf(text string, salt int64) seed {
+	s := seed{id: uuid.NewSHA1(uidSpace, []byte(text))}
+	if salt > 0 {
+		s.text = text
+	}
+	return s
+}
+
 type salt struct {
 	id   uuid.UUID
-	seed string // only with n > 0: the journal's key
+	seed string // only with n > 0
 	n    int64
 	gone bool // removed: the next one gets n+1
 	live bool // in use by a resource
 }
 
-func seedID(seed string) uuid.UUID { return uuid.NewSHA1(uidSpace, []byte(seed)) }
-
-func (s *salts) find(seed string) *salt {
-	if e := s.seeds[seedID(seed)]; e != nil {
+func (s *salts) find(of seed) *salt {
+	if e := s.seeds[of.id]; e != nil {
 		return e.Value.(*salt)
 	}
 	return nil
 }
 
 // next is the salt of the next incarnation; fresh says that the journal has to learn it first.
-func (s *salts) next(seed string) (n int64, fresh bool) {
-	switch x := s.find(seed); {
+func (s *salts) next(text string) (n int64, fresh bool) {
+	switch x := s.find(seedOf(text, 0)); {
 	case x == nil:
 		return 0, false
 	case x.gone:
@@ -229,44 +243,44 @@ func (s *salts) next(seed string) (n int64, fresh bool) {
 	}
 }
 
-func (s *salts) touch(seed string, n int64) *salt {
-	id := seedID(seed)
-	e := s.seeds[id]
+func (s *salts) touch(of seed, n int64) *salt {
+	e := s.seeds[of.id]
 	if e == nil {
-		e = s.order.PushFront(&salt{id: id})
-		s.seeds[id] = e
+		e = s.order.PushFront(&salt{id: of.id})
+		s.seeds[of.id] = e
 	}
 	s.order.MoveToFront(e)
 	x := e.Value.(*salt)
 	if n > x.n {
 		x.n = n
 	}
-	if x.n > 0 {
-		x.seed = seed
+	if of.text != "" {
+		x.seed = of.text
 	}
 	s.bound()
 	return x
 }
 
 // loaded takes a salt of an earlier serve.
-func (s *salts) loaded(seed string, n int64) {
-	if x := s.find(seed); x == nil || x.n < n {
-		s.touch(seed, n)
+func (s *salts) loaded(text string, n int64) {
+	of := seedOf(text, n)
+	if x := s.find(of); x == nil || x.n < n {
+		s.touch(of, n)
 	}
 }
 
 // born says that a resource uses the seed.
-func (s *salts) born(seed string, n int64) {
-	if n == 0 && s.find(seed) == nil {
+func (s *salts) born(of seed, n int64) {
+	if n == 0 && s.find(of) == nil {
 		return
 	}
-	x := s.touch(seed, n)
+	x := s.touch(of, n)
 	x.gone, x.live = false, true
 }
 
 // removed says that the resource of the seed is no more.
-func (s *salts) removed(seed string, n int64) {
-	x := s.touch(seed, n)
+func (s *salts) removed(of seed, n int64) {
+	x := s.touch(of, n)
 	x.gone, x.live = true, false
 }
 

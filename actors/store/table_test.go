@@ -432,12 +432,12 @@ func TestSalts(t *testing.T) {
 	s := NewTable(1).salts
 	next := func(seed string) int64 { n, _ := s.next(seed); return n }
 	require.EqualValues(t, 0, next("a"))
-	s.born("a", 0)
-	s.removed("a", 0)
+	s.born(seedOf("a", 0), 0)
+	s.removed(seedOf("a", 0), 0)
 	require.EqualValues(t, 1, next("a"))
-	s.born("a", 1)
+	s.born(seedOf("a", 1), 1)
 	require.EqualValues(t, 1, next("a"))
-	s.removed("a", 1)
+	s.removed(seedOf("a", 1), 1)
 	require.EqualValues(t, 2, next("a"))
 
 	s.loaded("b", 7)
@@ -446,9 +446,9 @@ func TestSalts(t *testing.T) {
 	require.False(t, fresh, "its object may still be the same one")
 
 	s.max = 10
-	s.born("b", 7)
+	s.born(seedOf("b", 7), 7)
 	for i := range 100 {
-		s.removed(fmt.Sprint("x", i), 0)
+		s.removed(seedOf(fmt.Sprint("x", i), 0), 0)
 	}
 	require.LessOrEqual(t, s.order.Len(), 11)
 	require.Len(t, s.seeds, s.order.Len())

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -324,13 +325,16 @@ func bareCommit(dir string) (float64, error) {
 	return median(all), nil
 }
 
+// heaps counts the profiles of the heap.
+var heaps atomic.Int32
+
 func heap() uint64 {
 	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	if dir := os.Getenv("BENCH_PROFILE"); dir != "" {
-		if file, err := os.Create(fmt.Sprintf("%s/%d.heap", dir, os.Getpid())); err == nil {
+		if file, err := os.Create(fmt.Sprintf("%s/%d-%d.heap", dir, os.Getpid(), heaps.Add(1))); err == nil {
 			_ = errors.Join(pprof.WriteHeapProfile(file), file.Close())
 		}
 	}
