@@ -124,7 +124,10 @@ func (o *owner) performRemoval(c *kit.Context, t *target, eff effect) {
 			limit = removeInUseMax
 		}
 		wait := backoff(c, removeRetryMin, limit, eff.Tries)
-		c.After(wait, removeDueFor{name: t.name})
+		if t.retry != nil {
+			t.retry() // it was tried before its time
+		}
+		t.retry = c.After(wait, removeDueFor{name: t.name})
 		c.Retrying(t.name, "remove", eff.Tries, wait)
 	case watchBlockers:
 		t.watching = true
@@ -211,6 +214,10 @@ func (o *owner) callRemove(c *kit.Context, t *target) {
 	case o.probe.doubtful():
 		o.removal(c, t, callDone{Class: messages.ClassTransient, Message: "another object may have come under its name; it is being looked at"})
 		return
+	case o.d.Now().Sub(t.moved) < movedGrace:
+		o.removal(c, t, callDone{Class: messages.ClassTransient,
+			Message: "it is not as it was before; should it be another object, the engine's event that tells so is waited for"})
+		return
 	}
 	ref, name, id, proof, ops, deliver := t.ref, t.name, o.id, t.proof, o.ops, c.Deliver()
 	o.d.Calls.Submit(calls.Call{
@@ -224,13 +231,16 @@ func (o *owner) callRemove(c *kit.Context, t *target) {
 }
 
 // prove compares what was seen just now with what a deletion after a gap was asked for. While nothing was missed, what is seen is
-// what the resource stands for.
+// what the resource stands for; where it moved, the word that it is another one may still be on its way.
 func (o *owner) prove(c *kit.Context, t *target, identity string) {
 	if t.rem.Prove {
 		o.removal(c, t, proved{Same: identity != "" && identity == t.proof})
 		return
 	}
 	moved := identity != t.proof
+	if moved && t.proof != "" && o.ops.recreates {
+		t.moved = o.d.Now()
+	}
 	t.proof = identity
 	if moved && t.rem.deleting() && t.rem.Phase != removed && t.stored != nil {
 		// It was tagged anew, say: whoever reads the journal after us must know it by what it is now.

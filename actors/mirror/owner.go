@@ -28,6 +28,9 @@ const (
 	removeRetryMax  = time.Minute
 	removeInUseMax  = 30 * time.Minute // its users are known, and wake it when they go
 	removeDeadline  = 30 * time.Second
+	// movedGrace is how late an event may come that tells of another object under the same name. Its identity alone tells nothing: a
+	// volume's moves when somebody writes into it.
+	movedGrace = 2 * time.Second
 )
 
 // owner is what every object actor is made of: the write path and the deletion of each resource it owns. What it keeps is a

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -37,8 +38,11 @@ type target struct {
 	early []earlyDelete
 	// uid and created of a deletion replayed after a restart of the daemon.
 	replay *journal.DeletionRecord
-	// proof tells the engine object apart from another one of that name; empty = nothing does.
+	// proof tells the engine object apart from another one of that name; empty = nothing does. moved is when it last was another.
 	proof string
+	moved time.Time
+	// retry cancels the timer of the next try to remove.
+	retry func()
 	// record is what clients wrote, as the journal has it; nil = nothing. writing is the write on its way, writes wait for it.
 	record  *journal.ObjectRecord
 	writing *write

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/rdd-desktop/rdd/actors/kit"
 	"github.com/rdd-desktop/rdd/dockerio"
 	"github.com/rdd-desktop/rdd/dockerio/sim"
 	"github.com/rdd-desktop/rdd/messages"
@@ -199,12 +200,19 @@ func Test_F17_WhatIsProvablyTheSameIsDeletedAfterAnOutage(t *testing.T) {
 
 // The word that it is gone is late: the engine is asked before it is told to remove what has the name now.
 func Test_F17_ALateEventDoesNotCostTheOtherOne(t *testing.T) {
-	virtually(t, func(t *testing.T, h *house) {
+	// The next try to remove comes by the clock, in every moment around that event: it is 15.75 s after the deletion was asked for.
+	for early := -50 * time.Millisecond; early < 300*time.Millisecond; early += 25 * time.Millisecond {
+		t.Run(early.String(), func(t *testing.T) { aLateEvent(t, 15750*time.Millisecond-early) })
+	}
+}
+
+func aLateEvent(t *testing.T, after time.Duration) {
+	virtuallyIn(t, &kit.Lab{Jitter: func() float64 { return 0 }}, func(d dockerio.Dialer) dockerio.Dialer { return d }, func(t *testing.T, h *house) {
 		_, err := h.world.Run(sim.ContainerOptions{Name: "user", Image: "busybox", Volumes: []string{"data:/data"}})
 		require.NoError(t, err)
 		pass(time.Minute)
 		require.NoError(t, h.delete("volume", "data"))
-		pass(10 * time.Second)
+		pass(after)
 		uid := h.get("volume", "data").GetUID()
 		ofVolume := func(e dockerio.Event) bool { return e.Type == "volume" }
 		h.world.Faults().AddEvents(sim.EventFault{Delay: 200 * time.Millisecond, Match: ofVolume})

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/rdd-desktop/rdd/actors/kit"
 	"github.com/rdd-desktop/rdd/dockerio"
 	"github.com/rdd-desktop/rdd/dockerio/sim"
 	"github.com/rdd-desktop/rdd/messages"
@@ -24,11 +25,16 @@ func virtually(t *testing.T, test func(t *testing.T, h *house)) {
 
 // virtuallyThrough is virtually with something between rdd and the engine.
 func virtuallyThrough(t *testing.T, between func(dockerio.Dialer) dockerio.Dialer, test func(t *testing.T, h *house)) {
+	virtuallyIn(t, nil, between, test)
+}
+
+// virtuallyIn is virtuallyThrough with a grip on the house.
+func virtuallyIn(t *testing.T, lab *kit.Lab, between func(dockerio.Dialer) dockerio.Dialer, test func(t *testing.T, h *house)) {
 	synctest.Test(t, func(t *testing.T) {
 		world := sim.New(sim.Options{})
 		_, err := world.Import("busybox:latest", "")
 		require.NoError(t, err)
-		r, err := supervisor.Start(t.Context(), supervisor.Config{
+		r, err := supervisor.Start(kit.WithLab(t.Context(), lab), supervisor.Config{
 			TestHooks: true, Dialer: between(world.Dialer()), Drivers: map[string]vmdriver.Driver{messages.DriverExternal: place{world}},
 		})
 		require.NoError(t, err)
