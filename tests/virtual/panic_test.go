@@ -397,12 +397,12 @@ func (sc *scenario) chosen(seen map[occasion]int, first bool) []occasion {
 
 // mostPlays of a story until the message or effect comes that is to panic: whether one of two looks finds news can depend on the order of
 // calls, and a run without a panic proves nothing.
-const mostPlays = 5
+const mostPlays = 12
 
 // usual is what a story always goes through: what the order of calls brings now and then is no place to wait for.
 func usual(t *testing.T, sc *scenario) map[occasion]int {
 	seen, _ := play(t, sc, occasion{step: -1})
-	for range 2 {
+	for range 4 {
 		again, _ := play(t, sc, occasion{step: -1})
 		maps.DeleteFunc(seen, func(o occasion, _ int) bool { return again[o] == 0 })
 	}
