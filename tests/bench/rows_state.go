@@ -111,7 +111,7 @@ func deletionRows(s *setting, kind string, n int, e engine, count int, state str
 	if state == "stuck" {
 		f.order("remove images all")
 		f.order("delete container %s", containerName(n-1))
-		time.Sleep(time.Second)
+		calm(f) // stuck, not on their first tries
 		first = count
 	}
 	var all []float64
