@@ -12,7 +12,7 @@ GOOSES := linux darwin windows
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 # When `make test` gives up; 0 = never.
-TIMEOUT ?= 20m
+TIMEOUT ?= 15m
 # When this make began: the time limit of `make test` counts its preparations too.
 STARTED := $(shell date +%s)
 

@@ -124,9 +124,7 @@ func (o *owner) performRemoval(c *kit.Context, t *target, eff effect) {
 			limit = removeInUseMax
 		}
 		wait := backoff(c, removeRetryMin, limit, eff.Tries)
-		if t.retry != nil {
-			t.retry() // it was tried before its time
-		}
+		t.cancelRetry() // it was tried before its time
 		t.retry = c.After(wait, removeDueFor{name: t.name})
 		c.Retrying(t.name, "remove", eff.Tries, wait)
 	case watchBlockers:
@@ -298,7 +296,8 @@ func (o *owner) forget(c *kit.Context, t *target, reason string) {
 	o.endWrites(c, t)
 	o.unwatch(c, t)
 	c.NotRetrying(t.name)
-	t.rem, t.deletedAt, t.replay, t.proof = removal{Live: t.rem.Live}, nil, nil, ""
+	t.cancelRetry()
+	t.rem, t.deletedAt, t.replay, t.proof, t.moved = removal{Live: t.rem.Live}, nil, nil, "", time.Time{}
 	t.replying, t.asked = append(t.replying, t.asked...), nil
 	o.drop(c, t, reason)
 }

@@ -76,6 +76,14 @@ func (t *target) current() messages.Object {
 	return messages.ShallowCopy(t.want)
 }
 
+// cancelRetry ends the timer of the next try to remove.
+func (t *target) cancelRetry() {
+	if t.retry != nil {
+		t.retry()
+		t.retry = nil
+	}
+}
+
 // targets are an owner's, by name: most have one, so that a map of their own would cost more than all they hold.
 type targets []*target
 

@@ -101,8 +101,8 @@ func aStuckImageDelaysNoOtherDeletion(t *testing.T, e place) {
 	slices.Sort(with)
 	t.Logf("50 volumes and 50 containers: %s without, %s with a stuck image: ratio %.2f", without[2].Round(time.Millisecond),
 		with[2].Round(time.Millisecond), float64(with[2])/float64(without[2]))
-	// The goal is 1.2, and measured by make bench; what waits for somebody else's retry takes many times as long.
-	require.Less(t, with[2], without[2]*3)
+	// The best of each five: noise only adds to it. The goal is 1.2, and measured by make bench.
+	require.Less(t, with[0], without[0]*3/2)
 	e.Clean(t)
 }
 
