@@ -58,6 +58,8 @@ type followed struct {
 	settled *sightings
 	// removals are when the engine was called to remove a container.
 	removals chan time.Time
+	// bareFile is what bare commits go to, nil before the first.
+	bareFile *bbolt.DB
 	stop     func()
 }
 
@@ -159,8 +161,7 @@ func (f *followed) obey(ctx context.Context, words []string) (string, error) {
 	case "remove": // KIND COUNT: all of it are to go, and cannot
 		return f.remove(ctx, words[1], words[2])
 	case "commit":
-		p50, err := bareCommit(os.Getenv("HOME"))
-		return fmt.Sprint(p50), err
+		return f.commit()
 	}
 	return "", fmt.Errorf("unknown order %q", words[0])
 }
@@ -300,29 +301,24 @@ func (n noticed) RemoveContainer(ctx context.Context, id string) error {
 	return n.Engine.RemoveContainer(ctx, id)
 }
 
-// bareCommit is the median time in ms of one commit of a small record to a file beside the journal.
-func bareCommit(dir string) (float64, error) {
-	db, err := bbolt.Open(dir+"/bare.db", 0o600, nil)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = db.Close() }()
-	var all []float64
-	for i := range 50 {
-		began := time.Now()
-		err := db.Update(func(tx *bbolt.Tx) error {
-			b, err := tx.CreateBucketIfNotExists([]byte("b"))
-			if err != nil {
-				return err
-			}
-			return b.Put(fmt.Append(nil, i), make([]byte, 300))
-		})
+// commit is how many ms one commit of a small record takes, to a file beside the journal.
+func (f *followed) commit() (string, error) {
+	if f.bareFile == nil {
+		db, err := bbolt.Open(os.Getenv("HOME")+"/bare.db", 0o600, nil)
 		if err != nil {
-			return 0, err
+			return "", err
 		}
-		all = append(all, ms(time.Since(began)))
+		f.bareFile = db
 	}
-	return median(all), nil
+	began := time.Now()
+	err := f.bareFile.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists([]byte("b"))
+		if err != nil {
+			return err
+		}
+		return b.Put(fmt.Append(nil, began.UnixNano()), make([]byte, 300))
+	})
+	return fmt.Sprint(ms(time.Since(began))), err
 }
 
 // heaps counts the profiles of the heap.

@@ -32,7 +32,11 @@ func dockerdEvents(ctx context.Context, s *setting) {
 	d := startDockerd(ctx, n)
 	defer d.close()
 	events(s, "dockerd", n, map[string]engine{followOurs: d, followBare: d})
-	deletionRows(s, "dockerd", n, d, s.pick(30, 5), "idle", 0)
+	f := followJournal(d)
+	defer f.end()
+	calm(f)
+	commit, took := deleteInTurn(s.pick(30, 5), f)
+	s.add(deletionRow("dockerd", n, took[0], commit))
 }
 
 // measured are the figures of one side in several rounds.
