@@ -197,8 +197,8 @@ func (s *session) scheduleAudit(c *kit.Context) {
 
 // read drains the stream into the dirty set. It waits for nothing but the stream.
 func (s *session) read(c *kit.Context) {
-	stream, set, deliver := s.stream, s.dirty, c.Deliver()
-	c.Run("read", 0, func(ctx context.Context) any {
+	stream, set := s.stream, s.dirty
+	c.RunTelling("read", 0, func(ctx context.Context, tell func(msg any)) any {
 		// Whatever becomes of the session's last word: its reader ends with it.
 		defer context.AfterFunc(ctx, func() { _ = stream.Close() })()
 		for {
@@ -207,7 +207,7 @@ func (s *session) read(c *kit.Context) {
 				return streamOver{err: err}
 			}
 			if set.add(e) {
-				deliver(drain{})
+				tell(drain{})
 			}
 		}
 	})

@@ -10,6 +10,9 @@ type Lab struct {
 	Deliver func(actor string, system bool, deliver func())
 	// Spawn runs work off the mailbox; work is its actor's path, "#" and its name. Nil = a goroutine of its own.
 	Spawn func(work string, f func())
+	// Resume is called by work that has waited, before anybody learns of what it waited for; it returns when work is to go on. Nil = at
+	// once.
+	Resume func(work string)
 	// Jitter is the house's. Nil = the house's.
 	Jitter func() float64
 	// Message is called in the turn of the actor at path, before it gets msg. A panic in it is the actor's.
@@ -33,3 +36,5 @@ func LabOf(ctx context.Context) *Lab {
 
 // delivers says whether l decides when messages arrive.
 func (l *Lab) delivers() bool { return l != nil && l.Deliver != nil }
+
+func (l *Lab) resumes() bool { return l != nil && l.Resume != nil }

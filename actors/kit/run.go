@@ -80,6 +80,16 @@ func (c *Context) RunDetached(name string, timeout time.Duration, work func(ctx 
 	c.run(c.House.ctx, name, timeout, work)
 }
 
+// RunTelling is Run for work that has more to tell than its result: each message that it tells comes to this incarnation.
+func (c *Context) RunTelling(name string, timeout time.Duration, work func(ctx context.Context, tell func(msg any)) any) {
+	h, at, deliver := c.House, c.Path()+"#"+name, c.Deliver()
+	tell := func(msg any) {
+		h.Hooks.Resume(at)
+		deliver(msg)
+	}
+	c.Run(name, timeout, func(ctx context.Context) any { return work(ctx, tell) })
+}
+
 func (c *Context) run(ctx context.Context, name string, timeout time.Duration, work func(ctx context.Context) any) {
 	h, path, deliver := c.House, c.Path(), c.Deliver()
 	cancel := context.CancelFunc(func() {})
@@ -96,7 +106,9 @@ func (c *Context) run(ctx context.Context, name string, timeout time.Duration, w
 			}
 		}()
 		h.Hooks.Effect(path, name)
-		deliver(work(ctx))
+		result := work(ctx)
+		h.Hooks.Resume(path + "#" + name)
+		deliver(result)
 	})
 }
 
@@ -108,6 +120,13 @@ func (h *Hooks) Go(work string, f func()) {
 		return
 	}
 	go f()
+}
+
+// Resume is for work that has waited, before anybody learns of what it waited for: a test may have it wait for its turn.
+func (h *Hooks) Resume(work string) {
+	if h != nil && h.lab.resumes() {
+		h.lab.Resume(work)
+	}
 }
 
 // After sends msg to this incarnation after d. Once cancel has returned, in the actor's turn, msg does not come any more.

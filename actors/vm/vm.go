@@ -330,9 +330,9 @@ func (a *vmActor) watch(c *kit.Context, driver string) {
 	if d == nil {
 		return
 	}
-	unwatch, id, deliver := make(chan struct{}), a.watchID, c.Deliver()
+	unwatch, id := make(chan struct{}), a.watchID
 	a.unwatch = unwatch
-	c.Run("watch", 0, func(ctx context.Context) any {
+	c.RunTelling("watch", 0, func(ctx context.Context, tell func(msg any)) any {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		seen, err := d.Watch(ctx)
@@ -345,7 +345,7 @@ func (a *vmActor) watch(c *kit.Context, driver string) {
 				if !ok {
 					return watchEnded{id, errors.New("the driver closed it")}
 				}
-				deliver(watchSaw{id, watched{driver, obs.Phase}})
+				tell(watchSaw{id, watched{driver, obs.Phase}})
 			case <-unwatch:
 				return watchEnded{id, nil}
 			case <-ctx.Done():

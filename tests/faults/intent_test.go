@@ -212,15 +212,15 @@ func TestVirtual_EnforceBacksOff(t *testing.T) {
 				d := h.says(id, messages.ConditionDrifted)
 				if d.Status == metav1.ConditionTrue && strings.Contains(d.Message, "to be corrected at") {
 					drifted++
+					tree, err := h.client.Tree(t.Context())
+					require.NoError(t, err)
+					require.Contains(t, fmt.Sprint(tree), "spec.state", "what is to be corrected is seen to be tried again")
 				}
 			}
 		}
 		stops := h.calls()[sim.OpStopContainer]
 		require.InDelta(t, 60, stops, 45, "no fight")
 		require.GreaterOrEqual(t, drifted, stops-1)
-		tree, err := h.client.Tree(t.Context())
-		require.NoError(t, err)
-		require.Contains(t, fmt.Sprint(tree), "spec.state")
 		pass(time.Hour)
 		require.Equal(t, messages.ContainerExited, h.status(id))
 	})

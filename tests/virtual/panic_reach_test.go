@@ -109,7 +109,7 @@ func (c *code) read(pkg string, f *ast.FuncDecl) {
 				}
 			}
 		case *ast.CallExpr:
-			if sel, ok := n.Fun.(*ast.SelectorExpr); ok && slices.Contains([]string{"Run", "RunDetached", "call"}, sel.Sel.Name) {
+			if sel, ok := n.Fun.(*ast.SelectorExpr); ok && slices.Contains([]string{"Run", "RunTelling", "RunDetached", "call"}, sel.Sel.Name) {
 				for _, arg := range n.Args[:min(2, len(n.Args))] {
 					c.effect(who, arg)
 				}
@@ -163,7 +163,7 @@ func Test_F51_TheStoriesHaveEveryMessageAndEffectThereIs(t *testing.T) {
 	reached := map[string]bool{}
 	for _, sc := range scenarios() {
 		t.Run(sc.title, func(t *testing.T) {
-			seen, _ := play(t, sc, occasion{step: -1})
+			seen := play(t, sc, occasion{step: -1}).seen
 			for o := range seen {
 				reached[o.who+" "+o.what] = true
 			}

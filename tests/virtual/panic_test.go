@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/rdd-desktop/rdd/actors/control"
 	"github.com/rdd-desktop/rdd/actors/kit"
 	"github.com/rdd-desktop/rdd/messages"
@@ -63,9 +65,11 @@ func roleOf(path string) string {
 
 // spy sees every message and all work of a house, and lets one occasion panic, the first time it comes.
 type spy struct {
-	mu     sync.Mutex
-	step   int
-	seen   map[occasion]int
+	mu   sync.Mutex
+	step int
+	seen map[occasion]int
+	// heard is the same in order, with when.
+	heard  []string
 	target occasion
 	// lost is another message that its actor panics at: a part of the story.
 	lostBy, lost string
@@ -79,6 +83,7 @@ func (s *spy) on(path, what string) {
 	defer s.mu.Unlock()
 	o := occasion{s.step, roleOf(path), what}
 	s.seen[o]++
+	s.heard = append(s.heard, fmt.Sprintf("%s %s: %s %s", time.Now().Format(time.RFC3339Nano), o, path, what))
 	if o == s.target && s.hit == "" {
 		s.hit, s.at = path, time.Now()
 		panic("injected: " + o.String())
@@ -147,8 +152,8 @@ type run struct {
 	names map[string]string
 }
 
-// play goes through the scenario up to the step with the panic, and a little further. It reports whether the panic came.
-func play(t *testing.T, sc *scenario, target occasion) (seen map[occasion]int, came bool) {
+// play goes through the scenario up to the step with the panic, and a little further.
+func play(t *testing.T, sc *scenario, target occasion) *spy {
 	s := &spy{seen: map[occasion]int{}, target: target}
 	audit := cmp.Or(sc.audit, 10000*time.Hour)
 	in(t, options{seed: 1, seeded: true, audit: audit, machine: true, change: func(_ *port, lab *kit.Lab) {
@@ -163,8 +168,7 @@ func play(t *testing.T, sc *scenario, target occasion) (seen map[occasion]int, c
 		}
 		r.end()
 	})
-	hit, _ := s.victim()
-	return s.seen, hit != ""
+	return s
 }
 
 // take one step. It reports whether the panic came and everything is mended.
@@ -395,26 +399,12 @@ func (sc *scenario) chosen(seen map[occasion]int, first bool) []occasion {
 	})
 }
 
-// mostPlays of a story until the message or effect comes that is to panic: whether one of two looks finds news can depend on the order of
-// calls, and a run without a panic proves nothing.
-const mostPlays = 12
-
-// usual is what a story always goes through: what the order of calls brings now and then is no place to wait for.
-func usual(t *testing.T, sc *scenario) map[occasion]int {
-	seen, _ := play(t, sc, occasion{step: -1})
-	for range 4 {
-		again, _ := play(t, sc, occasion{step: -1})
-		maps.DeleteFunc(seen, func(o occasion, _ int) bool { return again[o] == 0 })
-	}
-	return seen
-}
-
 // panics plays every story without a panic, then once for each place that is chosen.
 func panics(t *testing.T, effects bool) {
 	n := 0
 	for i, sc := range scenarios() {
 		var seen map[occasion]int
-		t.Run(sc.title, func(t *testing.T) { seen = usual(t, sc) })
+		t.Run(sc.title, func(t *testing.T) { seen = play(t, sc, occasion{step: -1}).seen })
 		if t.Failed() {
 			t.FailNow()
 		}
@@ -425,16 +415,27 @@ func panics(t *testing.T, effects bool) {
 			n++
 			t.Run(strings.ReplaceAll(fmt.Sprintf("%s: %s: %s %s", sc.title, sc.name(o.step), o.who, o.what), "/", "."), func(t *testing.T) {
 				t.Parallel()
-				for range mostPlays {
-					if _, came := play(t, sc, o); came {
-						return
-					}
+				if play(t, sc, o).hit == "" {
+					t.Errorf("%s has not come: the story does not repeat", o)
 				}
-				t.Errorf("%s has not come in %d runs", o, mostPlays)
 			})
 		}
 	}
 	t.Logf("%d panics", n)
+}
+
+// What a story goes through is a list of places for panics only if each of its runs goes through them.
+func TestAStoryRepeatsExactly(t *testing.T) {
+	for _, sc := range scenarios() {
+		t.Run(sc.title, func(t *testing.T) {
+			first, again := play(t, sc, occasion{step: -1}).heard, play(t, sc, occasion{step: -1}).heard
+			require.NotEmpty(t, first)
+			for i := range first {
+				require.Equal(t, first[i], again[min(i, len(again)-1)], "after %s", first[max(0, i-1)])
+			}
+			require.Len(t, again, len(first))
+		})
+	}
 }
 
 func Test_F51_APanicInAnyMessageOfAnyActorIsMended(t *testing.T) { panics(t, false) }

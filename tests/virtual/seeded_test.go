@@ -35,8 +35,8 @@ func (free) pass(d time.Duration) {
 	synctest.Wait()
 }
 
-// seeded runs one thing at a time, an actor's turn for one message or a piece of work up to where it waits: chosen by the seed of all
-// that could run, whoever came first. No two begin at the same moment, so that no two timers end at the same.
+// seeded runs one thing at a time, an actor's turn for one message or a piece of work up to where it waits and on from there: chosen by
+// the seed of all that could run, whoever came first. No two begin at the same moment, so that no two timers end at the same.
 type seeded struct {
 	rng   *rand.Rand // of the one goroutine that calls do and pass
 	wake  chan struct{}
@@ -57,7 +57,11 @@ func newSeeded(seed uint64) *seeded {
 func (o *seeded) lab() *kit.Lab {
 	jitter := rand.New(rand.NewPCG(o.rng.Uint64(), 2))
 	var mu sync.Mutex
-	return &kit.Lab{Deliver: o.add, Spawn: func(work string, f func()) { o.add(work, false, f) }, Jitter: func() float64 {
+	return &kit.Lab{Deliver: o.add, Spawn: func(work string, f func()) { o.add(work, false, f) }, Resume: func(work string) {
+		turn := make(chan struct{})
+		o.add(work, false, func() { close(turn) })
+		<-turn
+	}, Jitter: func() float64 {
 		mu.Lock()
 		defer mu.Unlock()
 		return jitter.Float64()
@@ -82,6 +86,15 @@ func (o *seeded) add(who string, system bool, run func()) {
 	case o.wake <- struct{}{}:
 	default:
 	}
+}
+
+// takeLongest gives what longest has, and begins anew.
+func (o *seeded) takeLongest() map[string]int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	longest := o.longest
+	o.longest = map[string]int{}
+	return longest
 }
 
 func (o *seeded) next() func() {

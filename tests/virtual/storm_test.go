@@ -22,8 +22,7 @@ func Test_F47_ManyContainersThatRestartFillNoMailbox(t *testing.T) {
 		}
 		h.converge(soon, true)
 		h.world.Faults().Slow(sim.OpInspectContainer, "", 500*time.Microsecond) // what a real one takes
-		longest := h.order.(*seeded).longest
-		clear(longest)
+		h.order.(*seeded).takeLongest() // of the start
 		inspects := h.world.Calls(sim.OpInspectContainer)
 		for second := range seconds {
 			probe, began, seen := "", time.Now(), time.Duration(0)
@@ -55,7 +54,7 @@ func Test_F47_ManyContainersThatRestartFillNoMailbox(t *testing.T) {
 			require.NoError(t, h.world.Rm("probe", true))
 			h.always() // watchers read
 		}
-		for who, waited := range longest {
+		for who, waited := range h.order.(*seeded).takeLongest() {
 			most := 4 // messages at once for an object
 			if strings.Count(who, "/") < 2 {
 				most = 4 * n // for who has to do with all of them
