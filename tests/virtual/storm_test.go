@@ -22,7 +22,7 @@ func Test_F47_ManyContainersThatRestartFillNoMailbox(t *testing.T) {
 		}
 		h.converge(soon, true)
 		h.world.Faults().Slow(sim.OpInspectContainer, "", 500*time.Microsecond) // what a real one takes
-		h.order.(*seeded).takeLongest() // of the start
+		h.order.(*seeded).takeLongest()                                         // of the start
 		inspects := h.world.Calls(sim.OpInspectContainer)
 		for second := range seconds {
 			probe, began, seen := "", time.Now(), time.Duration(0)
