@@ -158,6 +158,7 @@ func (o *owner) deletionOf(t *target, obj messages.Object) journal.DeletionRecor
 	if t.proof == "" {
 		t.proof = o.identify(obj)
 	}
+	t.noted = t.proof
 	return journal.DeletionRecord{
 		Kind: o.ops.kind.Name, Name: t.name, Owner: o.id, UID: obj.GetUID(), Asked: t.deletedAt.Time,
 		Identity: t.proof, Created: obj.GetCreationTimestamp().Time,
@@ -240,7 +241,7 @@ func (o *owner) prove(c *kit.Context, t *target, identity string) {
 		t.moved = o.d.Now()
 	}
 	t.proof = identity
-	if moved && t.rem.deleting() && t.rem.Phase != removed && t.stored != nil {
+	if identity != t.noted && t.rem.deleting() && t.rem.Phase != removed && t.stored != nil {
 		// It was tagged anew, say: whoever reads the journal after us must know it by what it is now.
 		c.Tell(control.Journal, journal.Commit{Token: c.Token(), Ops: []journal.Op{journal.PutDeletion(o.deletionOf(t, t.stored))}})
 	}
@@ -297,7 +298,7 @@ func (o *owner) forget(c *kit.Context, t *target, reason string) {
 	o.unwatch(c, t)
 	c.NotRetrying(t.name)
 	t.cancelRetry()
-	t.rem, t.deletedAt, t.replay, t.proof, t.moved = removal{Live: t.rem.Live}, nil, nil, "", time.Time{}
+	t.rem, t.deletedAt, t.replay, t.proof, t.noted, t.moved = removal{Live: t.rem.Live}, nil, nil, "", "", time.Time{}
 	t.replying, t.asked = append(t.replying, t.asked...), nil
 	o.drop(c, t, reason)
 }

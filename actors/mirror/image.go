@@ -97,8 +97,10 @@ func imageNames(r dockerio.ImageRow) []string {
 type image struct {
 	owner
 	// row is the newest list's word, facts what an inspect adds (it never changes for an id).
-	row   *dockerio.ImageRow
-	facts *dockerio.Image
+	// learned is the epoch of the session in which facts were.
+	row     *dockerio.ImageRow
+	facts   *dockerio.Image
+	learned uint64
 	// absent: the newest list did not have it.
 	absent     bool
 	releasing  uint64
@@ -144,8 +146,10 @@ func (i *image) Receive(c *kit.Context, msg any) {
 		i.step(c, m)
 	case Delete:
 		i.askDelete(c, m, c.Sender())
+		i.learn(c)
 	case Write:
 		i.askWrite(c, m, c.Sender())
+		i.learn(c)
 	case removeOutcome:
 		i.removed(c, m)
 	case removeDueFor:
@@ -170,6 +174,7 @@ func (i *image) Receive(c *kit.Context, msg any) {
 	default:
 		i.writes(c, m)
 	}
+	i.noteIdentity(c)
 	i.release(c)
 	i.endTurn(c)
 }
@@ -203,13 +208,44 @@ func (i *image) observe(c *kit.Context, m observe) {
 		i.step(c, began{Answered: answered})
 	}
 	// Each tag moves the time of the last one, which is part of the identity; after a gap a deletion waits for it.
-	if m.Absent || m.Changed || i.finished || retagged || fresh && i.proving() {
+	if m.Absent || m.Changed || i.finished || retagged || fresh && (i.proving() || i.accepted()) {
 		i.finished = false
 		i.step(c, marked{})
 	}
 	if answered || i.probe.known() {
 		i.passed()
 	}
+}
+
+// accepted: the journal has something of it, by the identity that it had.
+func (i *image) accepted() bool {
+	for t := range i.targets.all() {
+		if t.record != nil || t.writing != nil || t.rem.asked() {
+			return true
+		}
+	}
+	return false
+}
+
+// learn looks again when what is known is of an earlier session: a tag that was given anew in between has moved the identity, and no
+// list tells so. What is accepted now is for the image as it is now.
+func (i *image) learn(c *kit.Context) {
+	if i.facts != nil && i.learned != i.session.Epoch && i.accepted() {
+		i.step(c, marked{})
+	}
+}
+
+// noteIdentity makes the journal know the image by what it is now; the turn that learned it may have been before the journal's answer.
+func (i *image) noteIdentity(c *kit.Context) {
+	if i.facts == nil {
+		return
+	}
+	for t := range i.targets.all() {
+		if t.rem.deleting() && !t.rem.Prove {
+			i.prove(c, t, i.identity())
+		}
+	}
+	i.proveAgain(c)
 }
 
 // show makes the resources what the newest list says: those of tags it lost go, those it has are published.
@@ -288,7 +324,7 @@ func (i *image) inspected(c *kit.Context, m inspectOutcome) {
 	switch {
 	case err == nil:
 		facts := m.out.Value.(dockerio.Image)
-		i.facts, i.reason, i.inspectErr = &facts, "", ""
+		i.facts, i.learned, i.reason, i.inspectErr = &facts, m.epoch, "", ""
 		for t := range i.targets.all() {
 			i.prove(c, t, i.identity())
 		}
@@ -299,7 +335,6 @@ func (i *image) inspected(c *kit.Context, m inspectOutcome) {
 			break
 		}
 		i.show(c)
-		i.proveAgain(c)
 	case errors.Is(err, messages.ErrNotFound):
 		i.applied = max(i.applied, m.out.Seq)
 		i.step(c, missing{})

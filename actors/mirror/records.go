@@ -74,7 +74,7 @@ func (o *owner) loadDeletions(c *kit.Context, entries []journal.Entry) {
 		o.records[rec.Name] = rec
 		if t := o.targets.get(rec.Name); t != nil && t.stored != nil && o.inherited[rec.Name] == rec.UID {
 			delete(o.records, rec.Name) // the same incarnation, watched by this process without a gap
-			t.deletedAt, t.proof = &metav1.Time{Time: rec.Asked}, rec.Identity
+			t.deletedAt, t.proof, t.noted = &metav1.Time{Time: rec.Asked}, rec.Identity, rec.Identity
 			if rec.Done {
 				o.removal(c, t, orphaned{})
 			} else {

@@ -38,9 +38,11 @@ type target struct {
 	early []earlyDelete
 	// uid and created of a deletion replayed after a restart of the daemon.
 	replay *journal.DeletionRecord
-	// proof tells the engine object apart from another one of that name; empty = nothing does. moved is when it last was another.
+	// proof tells the engine object apart from another one of that name; empty = nothing does. moved is when it last was another, noted
+	// what the journal has of it for the deletion.
 	proof string
 	moved time.Time
+	noted string
 	// retry cancels the timer of the next try to remove.
 	retry func()
 	// record is what clients wrote, as the journal has it; nil = nothing. writing is the write on its way, writes wait for it.

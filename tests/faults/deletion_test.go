@@ -172,6 +172,36 @@ func Test_F17_ATagMadeAgainWhileTheEngineWasAwayIsAnotherOne(t *testing.T) {
 	})
 }
 
+// What was tagged anew while nobody looked is by another time of tagging what it was before: a deletion asked for after that is of the
+// image as it is then.
+func Test_F17_ADeletionAskedForAfterAGapOutlivesTheNext(t *testing.T) {
+	virtually(t, func(t *testing.T, h *house) {
+		h.run("user")
+		pass(time.Minute)
+		h.world.Down()
+		time.Sleep(time.Millisecond)
+		require.NoError(t, h.world.Tag("busybox", "busybox:latest"))
+		pass(time.Minute)
+		h.world.Up()
+		pass(time.Minute)
+		require.NoError(t, h.delete("image", "busybox"))
+		pass(time.Second)
+		require.Equal(t, messages.ReasonInUse, h.blocked("image", "busybox").Reason)
+		uid := h.get("image", "busybox").GetUID()
+		h.world.Down()
+		pass(time.Minute)
+		h.world.Up()
+		pass(time.Minute)
+		require.Equal(t, uid, h.get("image", "busybox").GetUID())
+		require.Equal(t, messages.ReasonInUse, h.blocked("image", "busybox").Reason)
+		require.Zero(t, h.undone(""))
+		require.NoError(t, h.world.Rm("user", true))
+		pass(time.Minute)
+		require.Nil(t, h.get("image", "busybox"))
+		require.Empty(t, h.world.Snapshot().Images)
+	})
+}
+
 // Not deleting wins, but what is provably the same goes: the deletion that waited for the engine is done after its return.
 func Test_F17_WhatIsProvablyTheSameIsDeletedAfterAnOutage(t *testing.T) {
 	virtually(t, func(t *testing.T, h *house) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rdd-desktop/rdd/dockerio/sim"
 	"github.com/rdd-desktop/rdd/messages"
@@ -289,6 +290,40 @@ func writesSurviveARestart(t *testing.T, inspect time.Duration) {
 	require.Equal(t, skeleton.GetUID(), h.get("volume", "mine").GetUID())
 	require.Equal(t, skeleton.GetCreationTimestamp(), h.get("volume", "mine").GetCreationTimestamp())
 	require.Equal(t, "c", h.get("volume", "mine").GetLabels()["team"])
+}
+
+// A tag given anew while nobody looked moves the identity of an image, and is no other image: what was written to it, before or after, is
+// there after the daemon was restarted.
+func TestWritesSurviveATagGivenAnewInAGap(t *testing.T) {
+	for _, written := range []string{"before", "after"} {
+		t.Run(written, func(t *testing.T) {
+			world := sim.New(sim.Options{})
+			t.Cleanup(world.Close)
+			_, err := world.Import("busybox:latest", "")
+			require.NoError(t, err)
+			i := instance(t)
+			h, stop := serve(t, world, i)
+			write := func(when string) {
+				if when == written {
+					h.patch("image", "busybox", `{"metadata":{"labels":{"team":"a"}}}`)
+				}
+			}
+			write("before")
+			world.Down()
+			h.eventually("the engine is missed", func() bool { return h.ready() != metav1.ConditionTrue })
+			require.NoError(t, world.Tag("busybox", "busybox:latest"))
+			world.Up()
+			h.eventually("it is there again", func() bool { return h.ready() == metav1.ConditionTrue })
+			inspects := world.Calls(sim.OpInspectImage)
+			write("after")
+			h.eventually("it is looked at", func() bool { return written == "before" || world.Calls(sim.OpInspectImage) > inspects })
+			time.Sleep(200 * time.Millisecond) // nobody is told when the journal has the new identity
+			stop()
+
+			h, _ = serve(t, world, i)
+			require.Equal(t, "a", h.get("image", "busybox").GetLabels()["team"])
+		})
+	}
 }
 
 // What was written to a volume is not inherited by another one of its name: neither by one that rdd saw come, nor by one that came
