@@ -97,10 +97,8 @@ func imageNames(r dockerio.ImageRow) []string {
 type image struct {
 	owner
 	// row is the newest list's word, facts what an inspect adds (it never changes for an id).
-	// learned is the epoch of the session in which facts were.
-	row     *dockerio.ImageRow
-	facts   *dockerio.Image
-	learned uint64
+	row   *dockerio.ImageRow
+	facts *dockerio.Image
 	// absent: the newest list did not have it.
 	absent     bool
 	releasing  uint64
@@ -227,10 +225,10 @@ func (i *image) accepted() bool {
 	return false
 }
 
-// learn looks again when what is known is of an earlier session: a tag that was given anew in between has moved the identity, and no
-// list tells so. What is accepted now is for the image as it is now.
+// learn looks again, since a tag that was given anew moves the identity: where no event told so, no list does. What is accepted now is
+// for the image as it is now.
 func (i *image) learn(c *kit.Context) {
-	if i.facts != nil && i.learned != i.session.Epoch && i.accepted() {
+	if i.facts != nil && i.accepted() {
 		i.step(c, marked{})
 	}
 }
@@ -324,7 +322,7 @@ func (i *image) inspected(c *kit.Context, m inspectOutcome) {
 	switch {
 	case err == nil:
 		facts := m.out.Value.(dockerio.Image)
-		i.facts, i.learned, i.reason, i.inspectErr = &facts, m.epoch, "", ""
+		i.facts, i.reason, i.inspectErr = &facts, "", ""
 		for t := range i.targets.all() {
 			i.prove(c, t, i.identity())
 		}

@@ -258,6 +258,9 @@ type identities struct {
 	// born counts per name what ends an incarnation.
 	born map[string]int
 	seen map[string]incarnation
+	// late are tags that were given anew to the image they had: nothing but an event, which may be lost, and the time of the last tagging
+	// tell that. An open deletion of one ends when somebody looks.
+	late map[string]bool
 }
 
 type incarnation struct {
@@ -266,7 +269,7 @@ type incarnation struct {
 }
 
 func newIdentities() *identities {
-	return &identities{byUID: map[types.UID]string{}, born: map[string]int{}, seen: map[string]incarnation{}}
+	return &identities{byUID: map[types.UID]string{}, born: map[string]int{}, seen: map[string]incarnation{}, late: map[string]bool{}}
 }
 
 // again says that a name stands for another object from now on.
@@ -274,6 +277,13 @@ func (i *identities) again(key string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.born[key]++
+}
+
+// unheard says that a tag was given anew to the image it had.
+func (i *identities) unheard(key string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.late[key] = true
 }
 
 // watched takes in what the engine tells, whether or not the house gets it.
@@ -304,6 +314,9 @@ func (i *identities) check(h *house) error {
 			what := fmt.Sprint(key, " ", i.born[key])
 			was, ok := i.seen[key]
 			switch {
+			case ok && was.uid != o.GetUID() && i.late[key]:
+				delete(i.late, key)
+				i.seen[key] = incarnation{o.GetUID(), what}
 			case ok && was.what == what && was.uid != o.GetUID():
 				h.fatal("%s has another uid, and is the same object", messages.NameOf(o))
 			case ok && was.what != what && was.uid == o.GetUID() && strings.HasPrefix(key, messages.KindVolume):
@@ -329,6 +342,9 @@ func (i *identities) remember(h *house) {
 		for _, o := range h.list(k.Name) {
 			key := k.Name + "/" + o.GetName()
 			i.seen[key] = incarnation{o.GetUID(), fmt.Sprint(key, " ", i.born[key])}
+			if o.GetDeletionTimestamp() == nil {
+				delete(i.late, key) // only an open deletion asks which one it is
+			}
 		}
 	}
 }

@@ -3,6 +3,7 @@ package virtual
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rdd-desktop/rdd/dockerio"
@@ -176,7 +177,11 @@ func tag(h *house) string {
 	}
 	h.moved(images)
 	name := tagName(h)
-	h.uids.again(messages.KindImage + "/" + messages.ImageName(i.ID, name))
+	key := messages.KindImage + "/" + messages.ImageName(i.ID, name)
+	h.uids.again(key)
+	if slices.Contains(tagsOf(i), name) {
+		h.uids.unheard(key)
+	}
 	return said("tag "+i.ID[:15]+" "+name, h.world.Tag(i.ID, name))
 }
 
