@@ -261,6 +261,9 @@ type identities struct {
 	// late are tags that were given anew to the image they had: nothing but an event, which may be lost, and the time of the last tagging
 	// tell that. An open deletion of one ends when somebody looks.
 	late map[string]bool
+	// newest is the latest time that the engine's clock has had. As long as it is behind that, a session hears events again that were
+	// before: a volume made again since then may be taken for made again once more.
+	newest dockerio.Time
 }
 
 type incarnation struct {
@@ -305,6 +308,11 @@ func (i *identities) reset() { clear(i.seen) }
 func (i *identities) check(h *house) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	now := h.world.Now()
+	back := now.Sub(i.newest) < 0
+	if !back {
+		i.newest = now
+	}
 	for _, k := range messages.Kinds() {
 		if k.Name == messages.KindApp {
 			continue
@@ -316,6 +324,8 @@ func (i *identities) check(h *house) error {
 			switch {
 			case ok && was.uid != o.GetUID() && i.late[key]:
 				delete(i.late, key)
+				i.seen[key] = incarnation{o.GetUID(), what}
+			case ok && was.uid != o.GetUID() && back && k.Name == messages.KindVolume:
 				i.seen[key] = incarnation{o.GetUID(), what}
 			case ok && was.what == what && was.uid != o.GetUID():
 				h.fatal("%s has another uid, and is the same object", messages.NameOf(o))
