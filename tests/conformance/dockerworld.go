@@ -8,6 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,7 +18,14 @@ import (
 )
 
 // DockerWorld is the [World] of a real engine: the docker command, as a user runs it.
-type DockerWorld struct{ Engine *enginetest.Client }
+type DockerWorld struct {
+	Engine *enginetest.Client
+	// Processes: its containers are processes of this machine.
+	Processes bool
+}
+
+// heeding is the program that ends when it is asked to. The first process of a container ignores what it does not ask for.
+const heeding = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done"
 
 var _ World = DockerWorld{}
 
@@ -92,8 +102,8 @@ func (w DockerWorld) Create(t testing.TB, o Container) string {
 	}
 	args = append(args, o.Image)
 	switch o.Program {
-	case Runs: // the first process of a container ignores what it does not ask for
-		args = append(args, "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done")
+	case Runs:
+		args = append(args, "sh", "-c", heeding)
 	case Stubborn:
 		args = append(args, "sleep", "1000")
 	case Exits:
@@ -105,9 +115,46 @@ func (w DockerWorld) Create(t testing.TB, o Container) string {
 }
 
 // Start implements [World].
-func (w DockerWorld) Start(_ testing.TB, id string) error {
-	_, err := w.Engine.DockerErr("start", id)
-	return err
+func (w DockerWorld) Start(t testing.TB, id string) error {
+	t.Helper()
+	if _, err := w.Engine.DockerErr("start", id); err != nil {
+		return err
+	}
+	if w.Processes {
+		w.heeds(t, id)
+	}
+	return nil
+}
+
+// heeds waits until a program that asks for SIGTERM has done so: one that came before would be lost, and the program killed instead.
+func (w DockerWorld) heeds(t testing.TB, id string) {
+	t.Helper()
+	pid := w.docker(t, "inspect", "--format", "{{.State.Pid}}", id)
+	for limit := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		command, err := os.ReadFile("/proc/" + pid + "/cmdline")
+		status, err2 := os.ReadFile("/proc/" + pid + "/status")
+		switch {
+		case err != nil || err2 != nil:
+			return // it has ended already
+		case strings.HasSuffix(strings.TrimRight(string(command), "\x00"), heeding):
+			if catches(status, syscall.SIGTERM) {
+				return
+			}
+		case len(command) > 0 && !strings.HasSuffix(string(command), "\x00init\x00"): // runc's, before the program is there
+			return // it does not ask
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("container %s does not ask for SIGTERM", id)
+		}
+	}
+}
+
+// catches says whether a process has a handler for a signal, by its status in /proc.
+func catches(status []byte, s syscall.Signal) bool {
+	_, after, _ := strings.Cut(string(status), "SigCgt:\t")
+	line, _, _ := strings.Cut(after, "\n")
+	mask, err := strconv.ParseUint(line, 16, 64)
+	return err == nil && mask&(1<<(s-1)) != 0
 }
 
 // Stop implements [World].

@@ -27,7 +27,7 @@ func open(t *testing.T) conformance.Fixture {
 		require.NoError(t, engine.Close())
 		goleak.VerifyNone(t, leaks)
 	})
-	return conformance.Fixture{Engine: engine, World: conformance.DockerWorld{Engine: &real.Client}}
+	return conformance.Fixture{Engine: engine, World: conformance.DockerWorld{Engine: &real.Client, Processes: true}}
 }
 
 func TestMoby_Conformance(t *testing.T) { conformance.Run(t, open) }
