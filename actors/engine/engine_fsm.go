@@ -243,7 +243,11 @@ func (s state) apply(e event) (state, []effect) {
 		if e.D.Generation != s.Desire.Generation {
 			s.Refused = 0 // what refused the spec before need not refuse this one
 		}
+		was := s.mirroring()
 		s.Desire, s.Desired = e.D, true
+		if was && !s.mirroring() && s.Mirrored && !s.Session && s.Phase != sweeping {
+			out = append(out, sayStopping{}) // the VM was faster: the session ended when it said so, and nobody knew why
+		}
 	case vmReported:
 		s.VM = e.R
 	case loaded:

@@ -153,6 +153,21 @@ func TestACrashKeepsTheMirrors(t *testing.T) {
 
 // A session is stopped when its word that it has subscribed is on its way already: taken for the word of its successor, it must not
 // keep the successor from being announced.
+// The word that the VM lets go may come before the wish that it does so for: the mirrors say all the same why they have no engine.
+func TestMirrorsSayThatTheirEngineIsLeftWhoeverIsHeardFirst(t *testing.T) {
+	for _, wish := range []event{halt, other} {
+		for _, order := range [][]event{{wish, vmLost}, {vmLost, wish}} {
+			s, said := after(append([]event{run, vmUp, up}, passes()...)...), 0
+			for _, e := range order {
+				var out []effect
+				s, out = s.apply(e)
+				said += strings.Count(names(out), "sayStopping")
+			}
+			require.Equal(t, 1, said, "%+v", order)
+		}
+	}
+}
+
 func TestTheLateWordOfAStoppedSessionIsOvertakenByItsSuccessors(t *testing.T) {
 	s := after(run, vmUp, vmLost, vmUp)
 	s, effects := s.apply(up)
