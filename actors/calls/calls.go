@@ -337,7 +337,7 @@ func (s *Scheduler) do(ctx context.Context, e *entry, out *Outcome) {
 		s.hooks.Point(kit.PointEngine)
 	}
 	out.Value, out.Err = e.Do(ctx, e.engine)
-	s.hooks.Resume(e.Actor + "#" + e.Name)
+	s.hooks.Resume(e.Actor, e.Name)
 	if e.Changes {
 		s.hooks.Point(kit.PointEngineAfter)
 	}

@@ -99,6 +99,19 @@ func (p phase) String() string { return phaseNames[p] }
 //	lost                   sweep stored           connecting
 //	lost                   quiesced               connecting
 //	lost                   vm up with containerd  connecting
+//	crashed                running=true           idle
+//	crashed                running=false          idle                   sayStopping
+//	crashed                containerd             idle                   sayStopping
+//	crashed                vm up                  connecting             startSession
+//	crashed                vm elsewhere           connecting             startSession
+//	crashed                vm crashed             idle
+//	crashed                vm stopped             idle
+//	crashed                subscribed to A        idle
+//	crashed                subscribed to B        idle
+//	crashed                session lost           idle
+//	crashed                sweep stored           idle
+//	crashed                quiesced               idle
+//	crashed                vm up with containerd  connecting             startSession
 //	stopping               running=true           connecting             startSession
 //	stopping               running=false          idle
 //	stopping               containerd             idle

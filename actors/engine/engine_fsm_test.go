@@ -64,6 +64,7 @@ func TestTable(t *testing.T) {
 		{"syncing", after(run, vmUp, up)},
 		{"live", liveState},
 		{"lost", func() state { s, _ := liveState.apply(sessionLost{Why: "x"}); return s }()},
+		{"crashed", func() state { s, _ := liveState.apply(vmLost); return s }()},
 		{"stopping", func() state { s, _ := liveState.apply(halt); return s }()},
 		{"quiet", func() state { s, _ := liveState.apply(halt); s, _ = s.apply(quiesced{Stop: 1}); return s }()},
 		{"changing backend", func() state { s, _ := liveState.apply(other); s, _ = s.apply(quiesced{Stop: 1}); return s }()},

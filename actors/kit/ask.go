@@ -37,7 +37,7 @@ func (h *House) Ask(ctx context.Context, path string, msg any) (any, error) {
 		h.sendSystem(to, &actor.Unwatch{Watcher: w.pid})
 		return nil, fmt.Errorf("ask %s: %w", path, context.Cause(ctx))
 	case answer := <-w.answer:
-		h.Hooks.Resume("ask " + path)
+		h.Hooks.Resume(path, "ask")
 		switch a := answer.(type) {
 		case *actor.Terminated, *actor.DeadLetterResponse:
 			return nil, unavailable(path)

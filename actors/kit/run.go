@@ -82,9 +82,9 @@ func (c *Context) RunDetached(name string, timeout time.Duration, work func(ctx 
 
 // RunTelling is Run for work that has more to tell than its result: each message that it tells comes to this incarnation.
 func (c *Context) RunTelling(name string, timeout time.Duration, work func(ctx context.Context, tell func(msg any)) any) {
-	h, at, deliver := c.House, c.Path()+"#"+name, c.Deliver()
+	h, path, deliver := c.House, c.Path(), c.Deliver()
 	tell := func(msg any) {
-		h.Hooks.Resume(at)
+		h.Hooks.Resume(path, name)
 		deliver(msg)
 	}
 	c.Run(name, timeout, func(ctx context.Context) any { return work(ctx, tell) })
@@ -107,7 +107,7 @@ func (c *Context) run(ctx context.Context, name string, timeout time.Duration, w
 		}()
 		h.Hooks.Effect(path, name)
 		result := work(ctx)
-		h.Hooks.Resume(path + "#" + name)
+		h.Hooks.Resume(path, name)
 		deliver(result)
 	})
 }
@@ -122,10 +122,11 @@ func (h *Hooks) Go(work string, f func()) {
 	go f()
 }
 
-// Resume is for work that has waited, before anybody learns of what it waited for: a test may have it wait for its turn.
-func (h *Hooks) Resume(work string) {
+// Resume is for work of that name for the actor at path that has waited, before anybody learns of what it waited for: a test may have it
+// wait for its turn. It costs nothing without one.
+func (h *Hooks) Resume(path, name string) {
 	if h != nil && h.lab.resumes() {
-		h.lab.Resume(work)
+		h.lab.Resume(path + "#" + name)
 	}
 }
 

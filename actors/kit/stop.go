@@ -56,7 +56,7 @@ func (h *House) stopOne(ctx context.Context, pid *actor.PID, within time.Duratio
 	err := fmt.Errorf("stop %s: not done after %v", pid.Id, within)
 	select {
 	case <-w.answer:
-		h.Hooks.Resume("stop " + pid.Id)
+		h.Hooks.Resume(pid.Id, "stop")
 		return nil
 	case <-limit.C:
 	case <-ctx.Done():

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/rdd-desktop/rdd/actors/kit"
 	"github.com/rdd-desktop/rdd/dockerio"
@@ -146,16 +147,22 @@ func Test_F17_WhatTookTheNameOfADeletedObjectIsLeftAlone(t *testing.T) {
 	}
 }
 
+// deletedInUse asks for the deletion of the image, which has to wait for its user.
+func (h *house) deletedInUse() types.UID {
+	h.Helper()
+	require.NoError(h, h.delete("image", "busybox"))
+	pass(time.Minute)
+	require.Equal(h, messages.ReasonInUse, h.blocked("image", "busybox").Reason)
+	return h.get("image", "busybox").GetUID()
+}
+
 // A tag taken away and put on the same image again while nobody looked cannot be told from one that was never touched but by the time
 // of the last tagging.
 func Test_F17_ATagMadeAgainWhileTheEngineWasAwayIsAnotherOne(t *testing.T) {
 	virtually(t, func(t *testing.T, h *house) {
 		h.run("user")
 		pass(time.Minute)
-		require.NoError(t, h.delete("image", "busybox"))
-		pass(time.Minute)
-		require.Equal(t, messages.ReasonInUse, h.blocked("image", "busybox").Reason)
-		uid := h.get("image", "busybox").GetUID()
+		uid := h.deletedInUse()
 		h.world.Down()
 		require.NoError(t, h.world.Tag("busybox", "spare:1"))
 		require.NoError(t, h.world.Rmi("busybox:latest", false))
@@ -184,10 +191,7 @@ func Test_F17_ADeletionAskedForAfterAGapOutlivesTheNext(t *testing.T) {
 		pass(time.Minute)
 		h.world.Up()
 		pass(time.Minute)
-		require.NoError(t, h.delete("image", "busybox"))
-		pass(time.Second)
-		require.Equal(t, messages.ReasonInUse, h.blocked("image", "busybox").Reason)
-		uid := h.get("image", "busybox").GetUID()
+		uid := h.deletedInUse()
 		h.world.Down()
 		pass(time.Minute)
 		h.world.Up()
