@@ -178,6 +178,40 @@ func TestAttacksOfTheCertified(t *testing.T) {
 	f.mirrors()
 }
 
+// Who cannot be answered does not know: the way of the answers was cut before the daemon had said hello on it. It is told by a hang-up, and
+// what it asks anew is answered.
+func TestAPeerThatCannotBeAnsweredIsHungUp(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	f := besieged(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.Close()
+		}
+	}()
+	address := l.Addr().String()
+	bystander := f.greeted("127.0.0.1:9")
+	asks := envelope(actor.NewPID(f.file.Address, gatewayName), &messages.Request{Version: 1, Id: "1", Kind: messages.OpVersion}, nil)
+	asks.GetMessageBatch().Senders = []*actor.PID{actor.NewPID(address, answersName)}
+	for range 2 {
+		s := f.greeted(address)
+		require.NoError(t, s.Send(asks))
+		ends(t, "a peer that cannot be answered", s, codes.Unavailable)
+		require.Eventually(t, func() bool { return !f.rdd.edge.out.here(address) }, patience, time.Millisecond)
+		f.unharmed("a peer that cannot be answered")
+	}
+	require.NoError(t, bystander.Send(hello("127.0.0.1:9")), "nobody else is hung up")
+	ends(t, "a second hello", bystander, codes.PermissionDenied)
+}
+
 func watchWith(target *actor.PID, data []byte) *remote.RemoteMessage {
 	return envelope(target, &actor.Watch{}, func(b *remote.MessageBatch) { b.Envelopes[0].MessageData = data })
 }

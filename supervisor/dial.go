@@ -90,8 +90,8 @@ var repeatable = map[string]bool{
 	messages.OpEvents: true, messages.OpVersion: true,
 }
 
-// maxAsks is how often a question is asked: both directions of one connection may be lost one after the other.
-const maxAsks = 3
+// maxAsks is how often a question is asked: both directions may be lost one after the other, and each side may notice each loss.
+const maxAsks = 5
 
 // inquire asks and decodes. A lost connection makes it read edge.json once more; what may have been done already is not asked
 // for twice.

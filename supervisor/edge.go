@@ -92,6 +92,7 @@ func startEdge(ctx context.Context, b backend, cfg EdgeConfig) (_ *edge, err err
 	e.system.EventStream.Subscribe(func(m any) {
 		if t, ok := m.(*remote.EndpointTerminatedEvent); ok {
 			e.out.ended(t.Address)
+			f.hangUp(t.Address) // what was to go over that connection is lost, and the peer may not have noticed
 		}
 	})
 	ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))

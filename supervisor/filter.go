@@ -66,10 +66,13 @@ type filter struct {
 	reads func(address string) bool
 	// pace, if set, is called after each batch and holds up a peer that sends more than is worked off.
 	pace func(ctx context.Context)
+
+	mu      sync.Mutex
+	streams map[string]map[*filtered]struct{} // by the address the peer said hello with
 }
 
 func newFilter(log *slog.Logger, target string, accept []string) *filter {
-	f := &filter{log: log, target: target, accept: map[string]bool{}}
+	f := &filter{log: log, target: target, accept: map[string]bool{}, streams: map[string]map[*filtered]struct{}{}}
 	for _, name := range accept {
 		f.accept[name] = true
 	}
@@ -85,17 +88,25 @@ func (f *filter) unary(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHa
 	return nil, status.Error(codes.Unimplemented, "not offered")
 }
 
-func (f *filter) stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+// stream ends with the library's handler, or when we hang up; then the handler ends with its next read.
+func (f *filter) stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	s := &filtered{ServerStream: ss, f: f, over: make(chan struct{})}
+	defer f.leave(s)
+	done := make(chan error, 1)
+	go func() { done <- f.handle(srv, s, handler) }()
+	select {
+	case err := <-done:
+		return err
+	case <-s.over:
+		return status.Error(codes.Unavailable, "no answer can be sent to you")
+	}
+}
+
+func (f *filter) handle(srv any, s *filtered, handler grpc.StreamHandler) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			f.log.Error("panic while serving a peer", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			err = status.Error(codes.Internal, "internal error")
-		}
-	}()
-	s := &filtered{ServerStream: ss, f: f}
-	defer func() {
-		if s.peer != "" && f.parted != nil {
-			f.parted(s.peer)
 		}
 	}()
 	err = handler(srv, s)
@@ -105,15 +116,52 @@ func (f *filter) stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo,
 	return err
 }
 
+func (f *filter) enter(s *filtered) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.streams[s.peer] == nil {
+		f.streams[s.peer] = map[*filtered]struct{}{}
+	}
+	f.streams[s.peer][s] = struct{}{}
+}
+
+func (f *filter) leave(s *filtered) {
+	if s.peer == "" {
+		return
+	}
+	f.mu.Lock()
+	delete(f.streams[s.peer], s)
+	if len(f.streams[s.peer]) == 0 {
+		delete(f.streams, s.peer)
+	}
+	f.mu.Unlock()
+	if f.parted != nil {
+		f.parted(s.peer)
+	}
+}
+
+// hangUp ends the streams of a peer: it then knows that what it has asked will not be answered.
+func (f *filter) hangUp(address string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for s := range f.streams[address] {
+		s.hangUp()
+	}
+}
+
 // filtered is one peer's stream. RecvMsg is called by one goroutine, SendMsg by two of the library's.
 type filtered struct {
 	grpc.ServerStream
 	f       *filter
 	peer    string
 	refused error
+	over    chan struct{}
+	once    sync.Once
 
 	send sync.Mutex
 }
+
+func (s *filtered) hangUp() { s.once.Do(func() { close(s.over) }) }
 
 // SendMsg lets one goroutine at a time: the library's goodbye may meet its answer to a hello.
 func (s *filtered) SendMsg(m any) error {
@@ -172,6 +220,7 @@ func (s *filtered) hello(r *remote.ConnectRequest) error {
 		return fmt.Errorf("nobody here talks to %s", address)
 	}
 	s.peer = address
+	s.f.enter(s)
 	if s.f.met != nil {
 		s.f.met(address)
 	}

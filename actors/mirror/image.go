@@ -3,7 +3,9 @@ package mirror
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -104,7 +106,24 @@ type image struct {
 	releasing  uint64
 	inspectErr string
 	reason     string
+	// asks wait for the answer to a look that began after they came; looked is when the newest that is over began.
+	asks   []imageAsk
+	looked uint64
 }
+
+type (
+	// imageAsk is a client's request: a Delete or a Write.
+	imageAsk struct {
+		msg    any
+		sender *actor.PID
+		seq    uint64
+	}
+	// lookOver: what was asked for at that moment has waited long enough.
+	lookOver struct{ seq uint64 }
+)
+
+// lookLimit is how long a request waits for the look; then it is accepted for the image as it was last seen.
+const lookLimit = time.Second
 
 func newImage(d *Deps, ops *kindOps, id string, load bool) kit.Actor {
 	i := &image{owner: newOwner(d, ops, id, load)}
@@ -135,6 +154,9 @@ func (i *image) Receive(c *kit.Context, msg any) {
 		c.Label("", "")
 	case *actor.Restarting:
 		i.restarting(c)
+		for _, a := range i.asks {
+			i.refuse(c, a, "its actor was restarted, nothing has changed; try again")
+		}
 		return
 	case observe:
 		i.observe(c, m)
@@ -142,12 +164,10 @@ func (i *image) Receive(c *kit.Context, msg any) {
 		i.inspected(c, m)
 	case retryDue, creditBack:
 		i.step(c, m)
-	case Delete:
-		i.askDelete(c, m, c.Sender())
-		i.learn(c)
-	case Write:
-		i.askWrite(c, m, c.Sender())
-		i.learn(c)
+	case Delete, Write:
+		i.lookFirst(c, imageAsk{msg: m, sender: c.Sender(), seq: calls.NextSeq()})
+	case lookOver:
+		i.looked = max(i.looked, m.seq)
 	case removeOutcome:
 		i.removed(c, m)
 	case removeDueFor:
@@ -172,6 +192,7 @@ func (i *image) Receive(c *kit.Context, msg any) {
 	default:
 		i.writes(c, m)
 	}
+	i.consent(c)
 	i.noteIdentity(c)
 	i.release(c)
 	i.endTurn(c)
@@ -225,11 +246,39 @@ func (i *image) accepted() bool {
 	return false
 }
 
-// learn looks again, since a tag that was given anew moves the identity: where no event told so, no list does. What is accepted now is
-// for the image as it is now.
-func (i *image) learn(c *kit.Context) {
-	if i.facts != nil && i.accepted() {
-		i.step(c, marked{})
+// lookFirst has a request wait for a look at the image: the journal must know it by what it is when the request is accepted, and a tag
+// given anew moves that; the list that tells of the tag does not tell of it, and where no event told of it, nothing does.
+func (i *image) lookFirst(c *kit.Context, a imageAsk) {
+	if len(i.asks) == maxWrites {
+		i.refuse(c, a, fmt.Sprintf("%d requests wait already; try again", maxWrites))
+		return
+	}
+	i.asks = append(i.asks, a)
+	i.lane = calls.Live
+	i.step(c, marked{})
+	c.After(lookLimit, lookOver{seq: a.seq})
+}
+
+// consent takes the requests that have waited for their look, or for which there is nobody to ask.
+func (i *image) consent(c *kit.Context) {
+	for len(i.asks) > 0 && (i.asks[0].seq <= i.looked || !i.probe.Live) {
+		a := i.asks[0]
+		i.asks = i.asks[1:]
+		switch m := a.msg.(type) {
+		case Delete:
+			i.askDelete(c, m, a.sender)
+		case Write:
+			i.askWrite(c, m, a.sender)
+		}
+	}
+}
+
+func (i *image) refuse(c *kit.Context, a imageAsk, why string) {
+	switch m := a.msg.(type) {
+	case Delete:
+		c.ReplyTo(a.sender, Deleted{Err: messages.NewError(messages.CodeUnavailable, "delete", i.ops.kind.Name, m.Name, why)})
+	case Write:
+		c.ReplyTo(a.sender, Written{Err: i.writeError(messages.CodeUnavailable, m.Name, why)})
 	}
 }
 
@@ -318,6 +367,7 @@ func (i *image) inspected(c *kit.Context, m inspectOutcome) {
 		i.step(c, stale{})
 		return
 	}
+	i.looked = max(i.looked, m.out.Seq)
 	err := m.out.Err
 	switch {
 	case err == nil:

@@ -206,6 +206,22 @@ func Test_F17_ADeletionAskedForAfterAGapOutlivesTheNext(t *testing.T) {
 	})
 }
 
+// A deletion waits for a look at its image; not for one that hangs.
+func Test_F11_AHungInspectHoldsUpNoAcceptance(t *testing.T) {
+	virtually(t, func(t *testing.T, h *house) {
+		pass(time.Minute)
+		h.world.Faults().Hang(sim.OpInspectImage, "")
+		began := time.Now()
+		require.NoError(t, h.delete("image", "busybox"))
+		require.LessOrEqual(t, time.Since(began), 1010*time.Millisecond)
+		require.NotNil(t, h.get("image", "busybox").GetDeletionTimestamp())
+		h.world.Faults().Clear()
+		pass(time.Minute)
+		require.Nil(t, h.get("image", "busybox"))
+		require.Empty(t, h.world.Snapshot().Images)
+	})
+}
+
 // Not deleting wins, but what is provably the same goes: the deletion that waited for the engine is done after its return.
 func Test_F17_WhatIsProvablyTheSameIsDeletedAfterAnOutage(t *testing.T) {
 	virtually(t, func(t *testing.T, h *house) {
