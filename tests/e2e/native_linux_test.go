@@ -21,7 +21,7 @@ import (
 func nativeShell(t *testing.T, instance string) *shell {
 	t.Helper()
 	if err := enginetest.Available(); err != nil {
-		t.Skip(err)
+		t.Skip("no dockerd can be run here: ", err)
 	}
 	return shellAtHome(t, shortDir(t), instance)
 }

@@ -47,7 +47,7 @@ func onEach(t *testing.T, test func(t *testing.T, e place)) {
 func nativeInstance(t *testing.T) supervisor.Instance {
 	t.Helper()
 	if err := enginetest.Available(); err != nil {
-		t.Skip(err)
+		t.Skip("no dockerd can be run here: ", err)
 	}
 	home := shortDir(t)
 	t.Setenv("HOME", home)

@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rdd-desktop/rdd/dockerio/moby"
-	"github.com/rdd-desktop/rdd/dockerio/sim"
 	"github.com/rdd-desktop/rdd/dockerio/sim/server"
 	"github.com/rdd-desktop/rdd/messages"
 	"github.com/rdd-desktop/rdd/supervisor"
@@ -32,10 +31,7 @@ func (b behind) Endpoint(context.Context, vmdriver.Spec) (messages.Endpoint, err
 
 // The bytes stop and the connections stay, between a real client and an engine on a socket.
 func Test_F02_AConnectionThatCarriesNoByteIsNoticedByTheHeartbeat(t *testing.T) {
-	world := sim.New(sim.Options{})
-	t.Cleanup(world.Close)
-	_, err := world.Import("busybox:latest", "")
-	require.NoError(t, err)
+	world := withBusybox(t)
 	dir, err := os.MkdirTemp("", "rddf") // short: it gets a socket
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })

@@ -37,10 +37,7 @@ func smallDisk(t *testing.T) (i supervisor.Instance, dir string) {
 // after a restart.
 func Test_F29_AFullDisk(t *testing.T) {
 	i, dir := smallDisk(t)
-	world := sim.New(sim.Options{})
-	t.Cleanup(world.Close)
-	_, err := world.Import("busybox:latest", "")
-	require.NoError(t, err)
+	world := withBusybox(t)
 	id, err := world.Run(sim.ContainerOptions{Name: "web", Image: "busybox"})
 	require.NoError(t, err)
 	h, stop := serve(t, world, i)

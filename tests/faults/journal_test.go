@@ -15,10 +15,7 @@ import (
 
 // A truncated journal is refused, named and kept; nothing of the engine is touched; moved away, the mirror is built anew.
 func Test_F31_ATruncatedJournalIsRefusedAndKept(t *testing.T) {
-	world := sim.New(sim.Options{})
-	t.Cleanup(world.Close)
-	_, err := world.Import("busybox:latest", "")
-	require.NoError(t, err)
+	world := withBusybox(t)
 	id, err := world.Run(sim.ContainerOptions{Name: "web", Image: "busybox"})
 	require.NoError(t, err)
 	i := instance(t)

@@ -233,10 +233,7 @@ func (l *liar) another(v any) any {
 func Test_F48_FuzzedJSONFailsNoActor(t *testing.T) {
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			world := sim.New(sim.Options{})
-			t.Cleanup(world.Close)
-			_, err := world.Import("busybox:latest", "")
-			require.NoError(t, err)
+			world := withBusybox(t)
 			l := newLiar(t, world, seed)
 			h, r := l.start(t)
 			h.run("first")
@@ -331,11 +328,8 @@ func (h *house) differs() error {
 
 // An identity that the engine cannot have, or that nobody could ask for, leaves no ghost.
 func Test_F48_AnImpossibleIdentityLeavesNoGhost(t *testing.T) {
-	world := sim.New(sim.Options{})
-	t.Cleanup(world.Close)
-	_, err := world.Import("busybox:latest", "")
-	require.NoError(t, err)
-	_, err = world.VolumeCreate(sim.VolumeOptions{Name: "data"})
+	world := withBusybox(t)
+	_, err := world.VolumeCreate(sim.VolumeOptions{Name: "data"})
 	require.NoError(t, err)
 	l := newLiar(t, world, 1)
 	h, r := l.start(t)

@@ -32,6 +32,15 @@ func serve(t *testing.T, world *sim.Engine, i supervisor.Instance) (h *house, st
 	return h, stop
 }
 
+// withBusybox is an engine with one image, for as long as the test.
+func withBusybox(t *testing.T) *sim.Engine {
+	world := sim.New(sim.Options{})
+	t.Cleanup(world.Close)
+	_, err := world.Import("busybox:latest", "")
+	require.NoError(t, err)
+	return world
+}
+
 func instance(t *testing.T) supervisor.Instance {
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv("XDG_DATA_HOME", "")
@@ -41,11 +50,8 @@ func instance(t *testing.T) supervisor.Instance {
 }
 
 func TestAnAcceptedDeletionGoesOnAfterARestart(t *testing.T) {
-	world := sim.New(sim.Options{})
-	t.Cleanup(world.Close)
-	_, err := world.Import("busybox:latest", "")
-	require.NoError(t, err)
-	_, err = world.Run(sim.ContainerOptions{Name: "user", Image: "busybox", Volumes: []string{"data:/data"}})
+	world := withBusybox(t)
+	_, err := world.Run(sim.ContainerOptions{Name: "user", Image: "busybox", Volumes: []string{"data:/data"}})
 	require.NoError(t, err)
 	i := instance(t)
 	h, stop := serve(t, world, i)

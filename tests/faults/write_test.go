@@ -201,10 +201,7 @@ func Test_S7_SkeletonsAreMadeKeptAndDeletedAtOnce(t *testing.T) {
 
 // What others hold is held by them over a restart of the daemon too, with its deletionTimestamp, and over a new object of that name.
 func TestForeignFinalizersHoldOverARestart(t *testing.T) {
-	world := sim.New(sim.Options{})
-	t.Cleanup(world.Close)
-	_, err := world.Import("busybox:latest", "")
-	require.NoError(t, err)
+	world := withBusybox(t)
 	id, err := world.Run(sim.ContainerOptions{Name: "web", Image: "busybox"})
 	require.NoError(t, err)
 	_, err = world.VolumeCreate(sim.VolumeOptions{Name: "data"})
@@ -253,10 +250,7 @@ func TestWritesSurviveARestartOfTheDaemon(t *testing.T) {
 }
 
 func writesSurviveARestart(t *testing.T, inspect time.Duration) {
-	world := sim.New(sim.Options{})
-	t.Cleanup(world.Close)
-	_, err := world.Import("busybox:latest", "")
-	require.NoError(t, err)
+	world := withBusybox(t)
 	id, err := world.Run(sim.ContainerOptions{Name: "web", Image: "busybox", Volumes: []string{"data:/data"}})
 	require.NoError(t, err)
 	i := instance(t)
@@ -297,10 +291,7 @@ func writesSurviveARestart(t *testing.T, inspect time.Duration) {
 func TestWritesSurviveATagGivenAnewInAGap(t *testing.T) {
 	for _, written := range []string{"before", "after"} {
 		t.Run(written, func(t *testing.T) {
-			world := sim.New(sim.Options{})
-			t.Cleanup(world.Close)
-			_, err := world.Import("busybox:latest", "")
-			require.NoError(t, err)
+			world := withBusybox(t)
 			i := instance(t)
 			h, stop := serve(t, world, i)
 			write := func(when string) {
@@ -329,10 +320,7 @@ func TestWritesSurviveATagGivenAnewInAGap(t *testing.T) {
 // A tag is mirrored as soon as a list has it, before the image was looked at again: what is asked of it in that moment is accepted for the
 // image as it is then, and outlives a daemon that ends at once.
 func TestWhatIsAskedOfATagJustGivenOutlivesTheDaemon(t *testing.T) {
-	world := sim.New(sim.Options{})
-	t.Cleanup(world.Close)
-	_, err := world.Import("busybox:latest", "")
-	require.NoError(t, err)
+	world := withBusybox(t)
 	i := instance(t)
 	h, stop := serve(t, world, i)
 	world.Faults().Hang(sim.OpRemoveImage, "")

@@ -20,7 +20,7 @@ import (
 func place(t *testing.T) Config {
 	t.Helper()
 	if err := New(Config{}).Available(); err != nil {
-		t.Skip(err)
+		t.Skip("no dockerd can be run here: ", err)
 	}
 	dir, err := os.MkdirTemp("/tmp", "rddn")
 	require.NoError(t, err)
