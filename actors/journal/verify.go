@@ -29,7 +29,8 @@ const (
 
 // verify checks a bbolt file page by page, by reading, not by mapping it: bbolt itself runs into page faults, endless loops
 // and panics on a damaged or truncated file. Everything reachable must lie inside the file, be of the right type, in order,
-// and used once; nothing reachable may be on the list of free pages. It costs one read of each page.
+// and used once; every page must be either reachable or on the list of free pages, since a page that is neither may hold
+// records that a damaged count or pointer has cut off. It costs one read of each page.
 func verify(f io.ReaderAt, size int64) error {
 	m, err := newestMeta(f)
 	if err != nil {
@@ -39,10 +40,11 @@ func verify(f io.ReaderAt, size int64) error {
 		return fmt.Errorf("truncated: %d pages of %d are there", have, m.highWater)
 	}
 	v := &verifier{f: f, meta: m, used: map[uint64]bool{0: true, 1: true}}
-	if m.freelist != noFreelist {
-		if err := v.freelist(); err != nil {
-			return err
-		}
+	if m.freelist == noFreelist {
+		return fmt.Errorf("it has no list of free pages")
+	}
+	if err := v.freelist(); err != nil {
+		return err
 	}
 	if err := v.tree(m.root, nil, nil, 0); err != nil {
 		return err
@@ -50,6 +52,12 @@ func verify(f io.ReaderAt, size int64) error {
 	for _, id := range v.free {
 		if v.used[id] {
 			return fmt.Errorf("page %d is in use and on the list of free pages", id)
+		}
+		v.used[id] = true
+	}
+	for id := range m.highWater {
+		if !v.used[id] {
+			return fmt.Errorf("page %d is neither in use nor on the list of free pages", id)
 		}
 	}
 	return nil
@@ -188,19 +196,23 @@ func (v *verifier) tree(id uint64, from, to []byte, deep int) error {
 	if err != nil {
 		return err
 	}
-	if err := v.node(body, flags, count, from, to, deep); err != nil {
+	if count == 0 { // bbolt has an empty bucket inside the page of its parent
+		return fmt.Errorf("page %d: it has no elements", id)
+	}
+	if _, err := v.node(body, flags, count, from, to, deep); err != nil {
 		return fmt.Errorf("page %d: %w", id, err)
 	}
 	return nil
 }
 
-func (v *verifier) node(body []byte, flags, count uint16, from, to []byte, deep int) error {
+// node checks a page, or what stands for one inside of another, and gives where its last element ends.
+func (v *verifier) node(body []byte, flags, count uint16, from, to []byte, deep int) (end uint64, err error) {
 	if flags != flagBranch && flags != flagLeaf {
-		return fmt.Errorf("neither branch nor leaf (flags %#x)", flags)
+		return 0, fmt.Errorf("neither branch nor leaf (flags %#x)", flags)
 	}
 	elements := uint64(pageHeader) + uint64(count)*elementSize
-	if elements > uint64(len(body)) || (flags == flagBranch && count == 0) {
-		return fmt.Errorf("%d elements do not fit", count)
+	if elements > uint64(len(body)) {
+		return 0, fmt.Errorf("%d elements do not fit", count)
 	}
 	ne := binary.NativeEndian
 	type element struct {
@@ -209,6 +221,7 @@ func (v *verifier) node(body []byte, flags, count uint16, from, to []byte, deep 
 		child      uint64
 	}
 	list := make([]element, count)
+	end = elements // bbolt puts the data of the elements after them without a gap: a count that is wrong shows here
 	for i := range list {
 		at := uint64(pageHeader + i*elementSize)
 		e := body[at : at+elementSize]
@@ -220,36 +233,37 @@ func (v *verifier) node(body []byte, flags, count uint16, from, to []byte, deep 
 			pos, ksize, vsize = uint64(ne.Uint32(e[4:])), uint64(ne.Uint32(e[8:])), uint64(ne.Uint32(e[12:]))
 		}
 		start := at + pos
-		if start < elements || start+ksize+vsize > uint64(len(body)) {
-			return fmt.Errorf("element %d lies outside of its page", i)
+		if start != end || start+ksize+vsize > uint64(len(body)) {
+			return 0, fmt.Errorf("the data of element %d are not where they belong", i)
 		}
+		end = start + ksize + vsize
 		list[i].key, list[i].value = body[start:start+ksize], body[start+ksize:start+ksize+vsize]
 		key := list[i].key
 		switch {
 		case i > 0 && bytes.Compare(list[i-1].key, key) >= 0,
 			from != nil && bytes.Compare(key, from) < 0, to != nil && bytes.Compare(key, to) >= 0:
-			return fmt.Errorf("key %d is out of order", i)
+			return 0, fmt.Errorf("key %d is out of order", i)
 		}
 	}
 	for i, e := range list {
 		switch {
 		case flags == flagBranch:
-			end := to
+			below := to
 			if i+1 < len(list) {
-				end = list[i+1].key
+				below = list[i+1].key
 			}
-			if err := v.tree(e.child, e.key, end, deep+1); err != nil {
-				return err
+			if err := v.tree(e.child, e.key, below, deep+1); err != nil {
+				return 0, err
 			}
 		case e.flags == flagBucket:
 			if err := v.bucket(e.value, deep); err != nil {
-				return fmt.Errorf("bucket %q: %w", e.key, err)
+				return 0, fmt.Errorf("bucket %q: %w", e.key, err)
 			}
 		case e.flags != 0:
-			return fmt.Errorf("element %d has unknown flags %#x", i, e.flags)
+			return 0, fmt.Errorf("element %d has unknown flags %#x", i, e.flags)
 		}
 	}
-	return nil
+	return end, nil
 }
 
 func (v *verifier) bucket(value []byte, deep int) error {
@@ -258,6 +272,9 @@ func (v *verifier) bucket(value []byte, deep int) error {
 	}
 	ne := binary.NativeEndian
 	if root := ne.Uint64(value); root != 0 {
+		if len(value) > bucketHeader {
+			return fmt.Errorf("its header is too long")
+		}
 		return v.tree(root, nil, nil, deep+1)
 	}
 	inline := value[bucketHeader:]
@@ -268,5 +285,9 @@ func (v *verifier) bucket(value []byte, deep int) error {
 	if flags != flagLeaf {
 		return fmt.Errorf("its inline page is no leaf")
 	}
-	return v.node(inline, flags, count, nil, nil, deep+1)
+	end, err := v.node(inline, flags, count, nil, nil, deep+1)
+	if err == nil && end != uint64(len(inline)) {
+		err = fmt.Errorf("its inline page is longer than its elements")
+	}
+	return err
 }
