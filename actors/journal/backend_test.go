@@ -122,7 +122,8 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-func TestBackendsAgree(t *testing.T) {
+// checkNew gives each of its cases a journal of its own, in a new file.
+func checkNew(t *testing.T, property func(rt *rapid.T, file Backend)) {
 	dir := t.TempDir()
 	n := 0
 	rapid.Check(t, func(rt *rapid.T) {
@@ -130,6 +131,12 @@ func TestBackendsAgree(t *testing.T) {
 		file, _, err := Open(filepath.Join(dir, fmt.Sprint(n)))
 		require.NoError(rt, err)
 		defer file.Close()
+		property(rt, file)
+	})
+}
+
+func TestBackendsAgree(t *testing.T) {
+	checkNew(t, func(rt *rapid.T, file Backend) {
 		memory, _ := Memory()
 		ops := rapid.Custom(func(rt *rapid.T) Op {
 			o := Op{Bucket: rapid.SampledFrom([]string{BucketApp, BucketDeletions, BucketSalts, "nosuch"}).Draw(rt, "bucket")}

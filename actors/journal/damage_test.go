@@ -183,13 +183,7 @@ func TestAnyDamage(t *testing.T) {
 // Whatever was written, dropped and refused before, the file is sound: a strict check that takes a sound journal for a
 // damaged one would be worse than none.
 func TestEveryHistoryLeavesASoundFile(t *testing.T) {
-	dir := t.TempDir()
-	n := 0
-	rapid.Check(t, func(rt *rapid.T) {
-		n++
-		b, _, err := Open(filepath.Join(dir, fmt.Sprint(n)))
-		require.NoError(rt, err)
-		defer b.Close()
+	checkNew(t, func(rt *rapid.T, b Backend) {
 		op := rapid.Custom(func(rt *rapid.T) Op {
 			o := Op{Bucket: rapid.SampledFrom([]string{BucketDeletions, BucketObjects, BucketSalts}).Draw(rt, "bucket")}
 			switch rapid.IntRange(0, 19).Draw(rt, "what") {
